@@ -1,0 +1,81 @@
+// Package crash holds the words that both tiers share: a crash report, its
+// annotations and dumps, its id, and the reasons for which a report is turned
+// away. It knows nothing of HTTP, of the queue or of the bucket, and needs
+// only the standard library.
+//
+// The vocabulary and its rules are those of Mozilla's Antenna (the Socorro
+// collector), so that a Socorro processor can read what Yagi stores.
+package crash
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"time"
+)
+
+// Report is one crash report on its way from a client to the bucket.
+type Report struct {
+	// ID is the report's name everywhere; empty until the throttler has ruled.
+	ID ID
+	// IDGiven tells that the client chose the id (see Sealed).
+	IDGiven bool
+	// Received is when the whole report had arrived at intake (UTC).
+	Received time.Time
+	// Annotations is what the client says about the crash.
+	Annotations Annotations
+	// Dumps are the files of the report in the order in which they arrived,
+	// each name once.
+	Dumps []Part
+	// Metadata is what the collector says about the report.
+	Metadata Metadata
+}
+
+// Annotations maps each annotation's name to its value as JSON text: a form
+// field is a JSON string, a value of a JSON part is kept as it was sent.
+type Annotations map[string]json.RawMessage
+
+// Part is one named piece of a report: a dump, or its raw_crash document.
+type Part struct {
+	// Name is a dump's name, which DumpName has let through, or RawCrashName.
+	Name string
+	// Data is the piece, byte for byte.
+	Data []byte
+	// SHA256 is the digest of Data, taken once as the bytes arrive; every
+	// later station hands it on, and the bucket compares.
+	SHA256 Digest
+}
+
+// Digest is a SHA-256 sum; as text it is lower-case hexadecimal.
+type Digest [sha256.Size]byte
+
+// Sum returns the digest of data.
+func Sum(data []byte) Digest { return sha256.Sum256(data) }
+
+// String returns the digest in lower-case hexadecimal.
+func (d Digest) String() string { return hex.EncodeToString(d[:]) }
+
+// MarshalText returns the digest in lower-case hexadecimal.
+func (d Digest) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
+
+// UnmarshalText reads 64 hexadecimal digits.
+func (d *Digest) UnmarshalText(text []byte) error {
+	if len(text) != hex.EncodedLen(len(d)) {
+		return fmt.Errorf("reading a SHA-256: %d characters, want %d", len(text), hex.EncodedLen(len(d)))
+	}
+	if _, err := hex.Decode(d[:], text); err != nil {
+		return fmt.Errorf("reading a SHA-256: %w", err)
+	}
+	return nil
+}
+
+// Text returns s as an annotation's value: a JSON string. Bytes that are not
+// UTF-8 become U+FFFD.
+func Text(s string) json.RawMessage {
+	b, err := json.Marshal(s)
+	if err != nil {
+		panic("crash: a string always marshals: " + err.Error())
+	}
+	return b
+}

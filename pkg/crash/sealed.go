@@ -1,0 +1,62 @@
+package crash
+
+import (
+	"errors"
+	"fmt"
+	"time"
+)
+
+// RawCrashName is the name of a sealed report's raw_crash part. No dump can
+// have it (DumpName).
+const RawCrashName = "raw_crash"
+
+// ErrDigest means that a part is not what its digest says.
+var ErrDigest = errors.New("SHA-256 differs")
+
+// Sealed is a report that will not change any more: its raw_crash document is
+// written and every part has its digest. It is what the queue carries and the
+// bucket gets.
+type Sealed struct {
+	ID ID
+	// IDGiven tells that the client chose the id (a resubmission): two
+	// different reports may have the same one.
+	IDGiven bool
+	// Received is when the whole report had arrived at intake (UTC).
+	Received time.Time
+	RawCrash Part
+	// Dumps are in the order in which they arrived, each name once.
+	Dumps []Part
+}
+
+// Seal writes the report's raw_crash document and returns what is to be
+// stored. An annotation whose value is not JSON is an error.
+func (r *Report) Seal() (*Sealed, error) {
+	doc, err := r.rawCrash()
+	if err != nil {
+		return nil, err
+	}
+	return &Sealed{
+		ID:       r.ID,
+		IDGiven:  r.IDGiven,
+		Received: r.Received,
+		RawCrash: Part{Name: RawCrashName, Data: doc, SHA256: Sum(doc)},
+		Dumps:    r.Dumps,
+	}, nil
+}
+
+// Parts returns the raw_crash document and then the dumps.
+func (s *Sealed) Parts() []Part {
+	return append([]Part{s.RawCrash}, s.Dumps...)
+}
+
+// Verify hashes every part and compares: the error wraps ErrDigest and names
+// the first part that is damaged. A store that checks digests itself makes it
+// unnecessary.
+func (s *Sealed) Verify() error {
+	for _, p := range s.Parts() {
+		if Sum(p.Data) != p.SHA256 {
+			return fmt.Errorf("checking %s of %s: %w", p.Name, s.ID, ErrDigest)
+		}
+	}
+	return nil
+}

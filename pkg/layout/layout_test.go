@@ -1,0 +1,133 @@
+package layout_test
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/yagi-crash/yagi/pkg/crash"
+	"github.com/yagi-crash/yagi/pkg/layout"
+)
+
+const id = crash.ID("de1bb258-cbbf-4589-a673-34f800160918")
+
+func ExampleRawCrash() {
+	fmt.Println(layout.RawCrash("de1bb258-cbbf-4589-a673-34f800160918"))
+	// Output: v1/raw_crash/20160918/de1bb258-cbbf-4589-a673-34f800160918
+}
+
+func ExampleDumpNames() {
+	fmt.Println(layout.DumpNames("de1bb258-cbbf-4589-a673-34f800160918"))
+	// Output: v1/dump_names/de1bb258-cbbf-4589-a673-34f800160918
+}
+
+func ExampleDump() {
+	fmt.Println(layout.Dump("upload_file_minidump", "de1bb258-cbbf-4589-a673-34f800160918"))
+	fmt.Println(layout.Dump("memory_report", "de1bb258-cbbf-4589-a673-34f800160918"))
+	// Output:
+	// v1/dump/de1bb258-cbbf-4589-a673-34f800160918
+	// v1/memory_report/de1bb258-cbbf-4589-a673-34f800160918
+}
+
+func ExampleObjects() {
+	objects, _ := layout.Objects(&crash.Sealed{
+		ID:       "de1bb258-cbbf-4589-a673-34f800160918",
+		RawCrash: crash.Part{Data: []byte(`{"ProductName":"Firefox"}`)},
+		Dumps: []crash.Part{
+			{Name: "memory_report", Data: []byte("report")},
+			{Name: "upload_file_minidump", Data: []byte("MDMP")},
+		},
+	})
+	for _, o := range objects {
+		fmt.Printf("%s %s\n", o.Key, o.Body)
+	}
+	// Output:
+	// v1/dump_names/de1bb258-cbbf-4589-a673-34f800160918 ["memory_report","upload_file_minidump"]
+	// v1/memory_report/de1bb258-cbbf-4589-a673-34f800160918 report
+	// v1/dump/de1bb258-cbbf-4589-a673-34f800160918 MDMP
+	// v1/raw_crash/20160918/de1bb258-cbbf-4589-a673-34f800160918 {"ProductName":"Firefox"}
+}
+
+func ExampleParse() {
+	id, part, err := layout.Parse("v1/dump/de1bb258-cbbf-4589-a673-34f800160918")
+	fmt.Println(id, part, err)
+	// Output: de1bb258-cbbf-4589-a673-34f800160918 upload_file_minidump <nil>
+}
+
+// Socorro reads the list of names even of a report that has no dump.
+func TestReportWithoutDumpsHasAnEmptyList(t *testing.T) {
+	objects, err := layout.Objects(&crash.Sealed{ID: id})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(objects) != 2 || string(objects[0].Body) != "[]" {
+		t.Errorf("got %d objects, the first %q, want 2 and []", len(objects), objects[0].Body)
+	}
+}
+
+func TestEveryObjectCarriesTheDigestOfItsBody(t *testing.T) {
+	dump, doc := []byte("MDMP"), []byte("{}")
+	objects, err := layout.Objects(&crash.Sealed{
+		ID:       id,
+		RawCrash: crash.Part{Data: doc, SHA256: crash.Sum(doc)},
+		Dumps:    []crash.Part{{Name: "a", Data: dump, SHA256: crash.Sum(dump)}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, o := range objects {
+		if o.SHA256 != crash.Sum(o.Body) {
+			t.Errorf("%s: digest %s is not its body's", o.Key, o.SHA256)
+		}
+	}
+}
+
+func TestKeysReadBack(t *testing.T) {
+	for _, part := range []string{"raw_crash", "dump_names", "upload_file_minidump", "memory_report", strings.Repeat("x", 30)} {
+		key := map[string]string{"raw_crash": layout.RawCrash(id), "dump_names": layout.DumpNames(id)}[part]
+		if key == "" {
+			key = layout.Dump(part, id)
+		}
+		gotID, gotPart, err := layout.Parse(key)
+		if err != nil || gotID != id || gotPart != part {
+			t.Errorf("Parse(%q) = %s, %s, %v, want %s, %s", key, gotID, gotPart, err, id, part)
+		}
+	}
+}
+
+func TestOtherKeysAreRefused(t *testing.T) {
+	for _, key := range []string{
+		"",
+		"v1",
+		"v1/",
+		string(id),
+		"v1/" + string(id),
+		"v1//" + string(id),
+		"v2/dump/" + string(id),
+		"/v1/dump/" + string(id),
+		"v1/dump/" + string(id) + "/",
+		"v1/dump/x/" + string(id),
+		"v1/raw_crash/" + string(id),
+		"v1/raw_crash/20160917/" + string(id),
+		"v1/processed_crash/" + string(id),
+		"v1/a.b/" + string(id),
+		"v1/" + strings.Repeat("x", 31) + "/" + string(id),
+		"v1/upload_file_minidump/" + string(id),
+		"v1/dump/DE1BB258-cbbf-4589-a673-34f800160918",
+	} {
+		if gotID, part, err := layout.Parse(key); !errors.Is(err, layout.ErrNotAKey) {
+			t.Errorf("Parse(%q) = %s, %s, %v, want ErrNotAKey", key, gotID, part, err)
+		}
+	}
+}
+
+func TestRawCrashKeysSortUnderTheirDay(t *testing.T) {
+	if key, day := layout.RawCrash(id), layout.RawCrashDay("20160918"); !strings.HasPrefix(key, day) {
+		t.Errorf("%s does not begin with %s", key, day)
+	}
+	if got := slices.Sorted(slices.Values([]string{layout.RawCrashDay("20160919"), layout.RawCrashDay("20160918")}))[0]; got != layout.RawCrashDay("20160918") {
+		t.Errorf("days do not sort: %s first", got)
+	}
+}

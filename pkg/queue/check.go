@@ -1,0 +1,119 @@
+package queue
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/dustin/go-humanize"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// Difference is one way in which a live stream or consumer is not what this
+// package wants.
+type Difference struct {
+	On         string // what differs: "stream CRASHES_0", "consumer uploader of CRASHES_0"
+	Field      string // the setting, as the server's tools spell it
+	Want, Live string // both values, for people
+	// Fatal differences could lose or hide reports: an uploader refuses to
+	// work with them. The others are worth a warning.
+	Fatal bool
+}
+
+// String says the difference in words.
+func (d Difference) String() string {
+	return fmt.Sprintf("%s: %s is %s, should be %s", d.On, d.Field, d.Live, d.Want)
+}
+
+// Fatal returns the fatal ones among the differences.
+func Fatal(all []Difference) []Difference {
+	return slices.DeleteFunc(slices.Clone(all), func(d Difference) bool { return !d.Fatal })
+}
+
+// CheckStream tells how a live stream differs from the wanted one.
+func CheckStream(want, live jetstream.StreamConfig) []Difference {
+	c := comparison{on: "stream " + want.Name}
+	c.fatal("retention", want.Retention, live.Retention)
+	c.fatal("discard", want.Discard, live.Discard)
+	c.fatal("subjects", subjects(want.Subjects), subjects(live.Subjects))
+	c.warn("storage", want.Storage, live.Storage)
+	c.warn("max_bytes", size(want.MaxBytes), size(live.MaxBytes))
+	c.warn("max_msgs", count(want.MaxMsgs), count(live.MaxMsgs))
+	c.warn("max_msgs_per_subject", count(want.MaxMsgsPerSubject), count(live.MaxMsgsPerSubject))
+	c.warn("max_msg_size", count(int64(want.MaxMsgSize)), count(int64(live.MaxMsgSize)))
+	c.warn("max_age", want.MaxAge, live.MaxAge)
+	c.warn("duplicate_window", want.Duplicates, live.Duplicates)
+	c.warn("num_replicas", want.Replicas, live.Replicas)
+	c.warn("allow_direct", want.AllowDirect, live.AllowDirect)
+	c.warn("deny_delete", want.DenyDelete, live.DenyDelete)
+	c.warn("compression", want.Compression, live.Compression)
+	return c.found
+}
+
+// CheckConsumer tells how a live consumer of the stream differs from the
+// wanted one.
+func CheckConsumer(stream string, want, live jetstream.ConsumerConfig) []Difference {
+	c := comparison{on: "consumer " + want.Durable + " of " + stream}
+	c.fatal("filter_subject", filters(want), filters(live))
+	c.fatal("ack_policy", want.AckPolicy, live.AckPolicy)
+	c.fatal("deliver_policy", want.DeliverPolicy, live.DeliverPolicy)
+	c.fatal("max_deliver", count(int64(want.MaxDeliver)), count(int64(live.MaxDeliver)))
+	c.warn("ack_wait", want.AckWait, live.AckWait)
+	c.warn("backoff", fmt.Sprint(want.BackOff), fmt.Sprint(live.BackOff))
+	c.warn("inactive_threshold", want.InactiveThreshold, live.InactiveThreshold)
+	c.warn("max_ack_pending", want.MaxAckPending, live.MaxAckPending)
+	c.warn("max_waiting", want.MaxWaiting, live.MaxWaiting)
+	return c.found
+}
+
+// comparison gathers the differences of one stream or consumer.
+type comparison struct {
+	on    string
+	found []Difference
+}
+
+func (c *comparison) fatal(field string, want, live any) { c.compare(field, want, live).Fatal = true }
+func (c *comparison) warn(field string, want, live any)  { c.compare(field, want, live) }
+
+// compare adds a difference if there is one and returns it for marking.
+func (c *comparison) compare(field string, want, live any) *Difference {
+	d := Difference{On: c.on, Field: field, Want: words(want), Live: words(live)}
+	if d.Want == d.Live {
+		return &d
+	}
+	c.found = append(c.found, d)
+	return &c.found[len(c.found)-1]
+}
+
+func words(v any) string {
+	if d, ok := v.(time.Duration); ok && d == 0 {
+		return "none"
+	}
+	return strings.ToLower(fmt.Sprint(v))
+}
+
+func size(n int64) string {
+	if n <= 0 {
+		return "unlimited"
+	}
+	return fmt.Sprintf("%d (%s)", n, humanize.IBytes(uint64(n)))
+}
+
+func count(n int64) string {
+	if n <= 0 {
+		return "unlimited"
+	}
+	return fmt.Sprint(n)
+}
+
+func subjects(s []string) string {
+	return strings.Join(slices.Sorted(slices.Values(s)), " ")
+}
+
+func filters(c jetstream.ConsumerConfig) string {
+	if c.FilterSubject != "" {
+		return c.FilterSubject
+	}
+	return subjects(c.FilterSubjects)
+}

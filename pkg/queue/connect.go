@@ -1,0 +1,133 @@
+package queue
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/rs/zerolog"
+
+	"github.com/yagi-crash/yagi/pkg/settings"
+)
+
+// MinServerVersion is the oldest nats-server that may carry reports. Older
+// ones lost acknowledged messages (Jepsen's analysis of 2.12.1,
+// and what was fixed since).
+const MinServerVersion = "2.15.2"
+
+// Config is how a tier reaches the queue, and what the streams are to be.
+type Config struct {
+	// URL is where the NATS servers are, several with commas between them. It
+	// has no default: a wrong guess would lose reports quietly.
+	URL string `env:"NATS_URL,required,notEmpty"`
+	// Creds is the path of a NATS credentials file (user JWT and seed); empty
+	// means that the URL carries the credentials or none are needed.
+	Creds string `env:"NATS_CREDS"`
+	// Partitions is the number of streams that intake spreads reports over. One
+	// stream takes about one fsync a report; uploaders drain whatever exists.
+	Partitions int `env:"NATS_PARTITIONS" envDefault:"1"`
+	// Replicas is the number of servers that hold each stream: 1 or 3.
+	Replicas int `env:"NATS_REPLICAS" envDefault:"1"`
+	// StreamMaxBytes is the size at which a stream is full and intake answers
+	// 503. All streams together must stay below 65 % of a server's disk.
+	StreamMaxBytes settings.Bytes `env:"NATS_STREAM_MAX_BYTES" envDefault:"10GiB"`
+	// MaxAckPending is how many reports of a stream may be in the hands of
+	// uploaders at once: at least pods x workers x 1.5.
+	MaxAckPending int `env:"NATS_MAX_ACK_PENDING" envDefault:"1000"`
+}
+
+// maxPartitions keeps a slip of the keyboard from becoming a thousand streams.
+const maxPartitions = 64
+
+// Validate reports every setting that cannot be.
+func (c *Config) Validate() error {
+	var errs []error
+	if c.Partitions < 1 || c.Partitions > maxPartitions {
+		errs = append(errs, fmt.Errorf("NATS_PARTITIONS: %d is not from 1 to %d", c.Partitions, maxPartitions))
+	}
+	if c.Replicas != 1 && c.Replicas != 3 && c.Replicas != 5 {
+		errs = append(errs, fmt.Errorf("NATS_REPLICAS: %d is not 1, 3 or 5", c.Replicas))
+	}
+	if c.StreamMaxBytes < 1<<20 {
+		errs = append(errs, fmt.Errorf("NATS_STREAM_MAX_BYTES: %d bytes is less than 1 MiB", int64(c.StreamMaxBytes)))
+	}
+	if c.MaxAckPending < 1 {
+		errs = append(errs, fmt.Errorf("NATS_MAX_ACK_PENDING: %d is less than 1", c.MaxAckPending))
+	}
+	return errors.Join(errs...)
+}
+
+// Connect returns a connection that never gives up: it is there at once,
+// connected or not, and reconnects for ever, also after refused credentials.
+// role names the connection on the server and its inbox (_INBOX_<role>), which
+// permissions are given for. Its comings and goings are logged.
+func Connect(cfg Config, role string, log zerolog.Logger) (*nats.Conn, error) {
+	options := []nats.Option{
+		nats.Name("yagi " + role),
+		nats.CustomInboxPrefix("_INBOX_" + role),
+		nats.RetryOnFailedConnect(true),
+		nats.MaxReconnects(-1),
+		nats.ReconnectWait(250 * time.Millisecond),
+		nats.ReconnectJitter(250*time.Millisecond, time.Second),
+		nats.IgnoreAuthErrorAbort(),
+		// Without a connection a publish fails at once. The default is to
+		// buffer it, and to send it after the client was told that it failed.
+		nats.ReconnectBufSize(-1),
+		// A server that is gone without a word is noticed within 20 s.
+		nats.PingInterval(10 * time.Second),
+		nats.MaxPingsOutstanding(1),
+		// A write that blocks holds every other publish of the process up, and
+		// no context ends it; longer than a leader election, and a server that
+		// takes nothing for so long is left.
+		nats.FlusherTimeout(10 * time.Second),
+		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) { log.Warn().Err(err).Msg("NATS is away") }),
+		nats.ReconnectHandler(func(c *nats.Conn) { logConnected(log, c) }),
+		nats.ConnectHandler(func(c *nats.Conn) { logConnected(log, c) }),
+		nats.ErrorHandler(func(_ *nats.Conn, sub *nats.Subscription, err error) {
+			event := log.Error().Err(err)
+			if sub != nil {
+				event = event.Str("subject", sub.Subject)
+			}
+			event.Msg("NATS reports trouble") // also the only sign of a missing permission
+		}),
+	}
+	if cfg.Creds != "" {
+		options = append(options, nats.UserCredentials(cfg.Creds))
+	}
+	nc, err := nats.Connect(cfg.URL, options...)
+	if err != nil {
+		return nil, fmt.Errorf("connecting to NATS: %w", err)
+	}
+	return nc, nil
+}
+
+func logConnected(log zerolog.Logger, c *nats.Conn) {
+	log.Info().Str("server", c.ConnectedServerName()).Str("version", c.ConnectedServerVersion()).Msg("NATS is connected")
+}
+
+// CheckServer tells what is wrong with the connection or the server at its
+// other end: not connected, or a version below MinServerVersion.
+func CheckServer(nc *nats.Conn) error {
+	if !nc.IsConnected() {
+		return errors.New("not connected to NATS")
+	}
+	version := nc.ConnectedServerVersion()
+	if older(version, MinServerVersion) {
+		return fmt.Errorf("nats-server %s is older than %s, which may lose acknowledged reports", version, MinServerVersion)
+	}
+	return nil
+}
+
+// older compares versions of the form 2.15.2; what follows the third number
+// does not count, and a version that cannot be read counts as 0.0.0.
+func older(a, b string) bool {
+	x, y := numbers(a), numbers(b)
+	return slices.Compare(x[:], y[:]) < 0
+}
+
+func numbers(version string) (n [3]int) {
+	_, _ = fmt.Sscanf(version, "%d.%d.%d", &n[0], &n[1], &n[2])
+	return n
+}
