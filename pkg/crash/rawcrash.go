@@ -38,14 +38,11 @@ const (
 	PayloadMultipart = "multipart"
 )
 
-// unwanted are annotations that identify a person and are never kept
-// (Antenna's BAD_FIELDS).
-var unwanted = [...]string{"Email", "TelemetryClientId", "TelemetryServerURL", "TelemetrySessionId"}
-
-// Scrub removes the annotations that must not be stored and leaves a note for
-// each. It runs after throttling, which may look at them.
+// Scrub removes the annotations that identify a person, which must not be
+// stored (Antenna's BAD_FIELDS), and leaves a note for each. It runs after
+// throttling, which may look at them.
 func (r *Report) Scrub() {
-	for _, name := range unwanted {
+	for _, name := range [...]string{"Email", "TelemetryClientId", "TelemetryServerURL", "TelemetrySessionId"} {
 		if _, ok := r.Annotations[name]; ok {
 			delete(r.Annotations, name)
 			r.Metadata.Notes = append(r.Metadata.Notes, "Removed "+name+" from raw crash.")

@@ -1,0 +1,105 @@
+// Package settings reads the configuration of every Yagi program from
+// environment variables into structs with env tags, which caarlos0/env reads.
+// It adds what an operator needs to that: every problem at once, each named by
+// its variable; sizes written as sizes; secrets that never print; and the
+// effective values for one log line at start.
+//
+// Tags carry full variable names (`env:"INTAKE_ADDR" envDefault:":8000"`), so
+// that a search for a variable finds its field. A variable that is set but
+// empty counts as not set when its field has a default.
+package settings
+
+import (
+	"errors"
+	"slices"
+	"strings"
+
+	"github.com/caarlos0/env/v10"
+)
+
+// Load fills each config, a pointer to a struct with env tags, from environ
+// ("KEY=value" strings as in os.Environ), and then calls Validate on those
+// configs, and structs within them, that have one:
+//
+//	Validate() error
+//
+// The error lists every problem of every config, one a line, each beginning
+// with its variable and a colon; Validate is expected to write its lines so,
+// joined by errors.Join. A variable that cannot be read at all is reported
+// once, whatever Validate thinks of the zero that it left behind.
+func Load(environ []string, configs ...any) error {
+	l := loader{vars: env.ToMap(environ), unread: map[string]bool{}}
+	for _, config := range configs {
+		fields, structs := walk(config)
+		for _, f := range fields {
+			l.read(f)
+		}
+		for _, s := range structs {
+			l.validate(s)
+		}
+	}
+	if len(l.problems) == 0 {
+		return nil
+	}
+	return errors.New("reading the settings:\n" + strings.Join(l.problems, "\n"))
+}
+
+// loader gathers the problems of one Load.
+type loader struct {
+	vars     map[string]string
+	unread   map[string]bool // variables whose value could not be read
+	problems []string        // lines
+}
+
+func (l *loader) read(f field) {
+	if err := f.read(l.vars); err != nil {
+		l.unread[f.key] = true
+		l.problems = append(l.problems, f.key+": "+reason(err))
+	}
+}
+
+// validate runs once for a struct and once more when the struct that embeds it
+// got its method by promotion, hence the test for a line that is there already.
+func (l *loader) validate(config any) {
+	v, ok := config.(interface{ Validate() error })
+	if !ok {
+		return
+	}
+	err := v.Validate()
+	if err == nil {
+		return
+	}
+	for line := range strings.SplitSeq(err.Error(), "\n") {
+		key, _, _ := strings.Cut(line, ":")
+		if !l.unread[key] && !slices.Contains(l.problems, line) {
+			l.problems = append(l.problems, line)
+		}
+	}
+}
+
+// Setting is one variable as a program understood it.
+type Setting struct {
+	// Key is the name of the variable.
+	Key string
+	// Default is the value used when the variable is not set, as it is
+	// written in the code, or "" when there is none.
+	Default string
+	// Value is the value in use, masked where it may hold a secret.
+	Value string
+	// Required says that the program does not start without the variable.
+	Required bool
+}
+
+// Effective lists every setting of the configs (pointers to structs) in the
+// order of declaration. A Secret, and whatever stands before the @ of a URL,
+// shows as "***".
+func Effective(configs ...any) []Setting {
+	var all []Setting
+	for _, config := range configs {
+		fields, _ := walk(config)
+		for _, f := range fields {
+			all = append(all, f.setting())
+		}
+	}
+	return all
+}

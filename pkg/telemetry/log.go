@@ -1,0 +1,86 @@
+// Package telemetry is how a Yagi program shows itself to the people who run
+// it: the logger, the metrics registry, the build, the admin pages, and what
+// becomes of a panic. Nothing here is global; a program, or a test, may hold
+// several of each.
+package telemetry
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"github.com/mattn/go-isatty"
+	"github.com/rs/zerolog"
+)
+
+// Config says what is logged, and how. The zero value logs JSON from info up.
+type Config struct {
+	// Level is the least level that is logged: trace, debug, info, warn or
+	// error.
+	Level string `env:"LOG_LEVEL" envDefault:"info"`
+	// Format is how an event is written: json for machines, one object a line,
+	// or console for people.
+	Format string `env:"LOG_FORMAT" envDefault:"json"`
+}
+
+// Validate returns an error with one line for each of LOG_LEVEL and LOG_FORMAT
+// that is not among its documented values.
+func (c Config) Validate() error {
+	var level, format error
+	if _, ok := c.level(); !ok {
+		level = fmt.Errorf("LOG_LEVEL: %q is not trace, debug, info, warn or error", c.Level)
+	}
+	switch c.Format {
+	case "", "json", "console":
+	default:
+		format = fmt.Errorf("LOG_FORMAT: %q is not json or console", c.Format)
+	}
+	return errors.Join(level, format)
+}
+
+// level leaves out the levels of zerolog that would hide errors.
+func (c Config) level() (level zerolog.Level, ok bool) {
+	switch c.Level {
+	case "trace":
+		return zerolog.TraceLevel, true
+	case "debug":
+		return zerolog.DebugLevel, true
+	case "info", "":
+		return zerolog.InfoLevel, true
+	case "warn":
+		return zerolog.WarnLevel, true
+	case "error":
+		return zerolog.ErrorLevel, true
+	default:
+		return zerolog.InfoLevel, false
+	}
+}
+
+// timeFormat is RFC 3339 with milliseconds; it is used with UTC only.
+const timeFormat = "2006-01-02T15:04:05.000Z"
+
+// NewLogger returns a logger that writes to out, one write an event, from any
+// number of goroutines. Events carry their time under "time", in UTC with
+// milliseconds. A Config that Validate refuses logs as the zero Config does.
+func NewLogger(cfg Config, out io.Writer) zerolog.Logger {
+	level, _ := cfg.level()
+	if cfg.Format == "console" {
+		file, isFile := out.(*os.File)
+		out = zerolog.ConsoleWriter{
+			Out:          out,
+			NoColor:      !isFile || !isatty.IsTerminal(file.Fd()),
+			TimeFormat:   "15:04:05.000",
+			TimeLocation: time.UTC,
+		}
+	}
+	return zerolog.New(zerolog.SyncWriter(out)).Level(level).Hook(zerolog.HookFunc(stamp))
+}
+
+// stamp adds the time. Zerolog's own timestamp takes its format from a package
+// variable, which belongs to the whole process.
+func stamp(event *zerolog.Event, _ zerolog.Level, _ string) {
+	var text [len(timeFormat)]byte
+	event.Bytes(zerolog.TimestampFieldName, time.Now().UTC().AppendFormat(text[:0], timeFormat))
+}
