@@ -1,0 +1,39 @@
+// Command intake takes crash reports in over HTTP and promises them to the
+// queue. It is set up by environment variables, which the README lists.
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/yagi-crash/yagi/intake"
+	"github.com/yagi-crash/yagi/pkg/settings"
+	"github.com/yagi-crash/yagi/pkg/telemetry"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // a second signal ends the process at once
+	if err := run(ctx, os.Environ(), os.Stdout); err != nil {
+		fmt.Fprintln(os.Stderr, "intake:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, environ []string, out io.Writer) error {
+	cfg, err := intake.Load(environ)
+	if err != nil {
+		return err
+	}
+	log := telemetry.NewLogger(cfg.Log, out).With().Str("tier", "intake").Logger()
+	log.Info().Interface("settings", settings.Effective(&cfg)).Msg("settings")
+	server, err := intake.Listen(ctx, cfg, log)
+	if err != nil {
+		return err
+	}
+	return server.Run(ctx)
+}

@@ -1,0 +1,102 @@
+package intake
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/yagi-crash/yagi/intake/internal/throttle"
+	"github.com/yagi-crash/yagi/pkg/queue"
+	"github.com/yagi-crash/yagi/pkg/settings"
+	"github.com/yagi-crash/yagi/pkg/telemetry"
+)
+
+// Config is everything that an operator can set on intake.
+type Config struct {
+	// Addr is where crash clients post to (/submit) and load balancers look
+	// (/__heartbeat__ and its kin).
+	Addr string `env:"INTAKE_ADDR" envDefault:":8000"`
+	// AdminAddr is where operators look: /metrics, /readyz. Keep it private.
+	AdminAddr string `env:"INTAKE_ADMIN_ADDR" envDefault:":8001"`
+
+	// MaxBody is the largest body on the wire; a larger one is answered 413. It
+	// is also what a proxy in front must allow.
+	MaxBody settings.Bytes `env:"INTAKE_MAX_BODY" envDefault:"25MiB"`
+	// MaxInflated is the largest body after decompression; a larger one is
+	// answered 413.
+	MaxInflated settings.Bytes `env:"INTAKE_MAX_INFLATED" envDefault:"100MiB"`
+	// BodyStall is how long a client may send nothing of its body before it is
+	// answered 408.
+	BodyStall time.Duration `env:"INTAKE_BODY_STALL" envDefault:"30s"`
+	// BodyMinRate is how much of a body must arrive each second, over any 30 s;
+	// a slower client is answered 408.
+	BodyMinRate settings.Bytes `env:"INTAKE_BODY_MIN_RATE" envDefault:"1kB"`
+
+	// PublishTimeout is how long a report is offered to the queue, over all
+	// attempts, before its client is answered 503. It must outlast a leader
+	// election (4 to 9 s), and, with the wait for a turn (as long again at
+	// most), end before the load balancer and the client give up (Crashpad: 60 s).
+	PublishTimeout time.Duration `env:"INTAKE_PUBLISH_TIMEOUT" envDefault:"20s"`
+	// PublishInflight is how many bytes may be on their way to the queue at
+	// once; further reports wait their turn.
+	PublishInflight settings.Bytes `env:"INTAKE_PUBLISH_INFLIGHT_BYTES" envDefault:"32MB"`
+
+	// ThrottleRules names the rule set that decides which reports are kept:
+	// accept_all.
+	ThrottleRules string `env:"INTAKE_THROTTLE_RULES" envDefault:"accept_all"`
+	// SubmitterToken is the bearer token that lets a client choose a report's id
+	// (annotation uuid). Empty: nobody may.
+	SubmitterToken settings.Secret `env:"INTAKE_SUBMITTER_TOKEN"`
+
+	// LameDuck is how long intake still accepts after it was told to stop, while
+	// load balancers find out: about 15s in Kubernetes.
+	LameDuck time.Duration `env:"INTAKE_LAME_DUCK" envDefault:"0s"`
+	// Grace is how long requests in hand may take to finish after that.
+	Grace time.Duration `env:"INTAKE_GRACE" envDefault:"60s"`
+	// PProf serves /debug/pprof/ on the admin address.
+	PProf bool `env:"INTAKE_PPROF" envDefault:"false"`
+	// BrokenAuth is user:password for /__broken__, which fails on purpose to
+	// test error reporting. Empty: the page does not exist.
+	BrokenAuth settings.Secret `env:"INTAKE_BROKEN_AUTH"`
+
+	// NATS is how intake reaches the queue.
+	NATS queue.Config
+	// Log is what is logged.
+	Log telemetry.Config
+}
+
+// Load reads the configuration from environment variables ("KEY=value"). The
+// error lists everything that is wrong.
+func Load(environ []string) (Config, error) {
+	var c Config
+	return c, settings.Load(environ, &c)
+}
+
+// Validate reports every setting that cannot be.
+func (c *Config) Validate() error {
+	var errs []error
+	refuse := func(name, format string, args ...any) {
+		errs = append(errs, errors.New(name+": "+fmt.Sprintf(format, args...)))
+	}
+	above0 := func(name string, n int64) {
+		if n <= 0 {
+			refuse(name, "must be above 0")
+		}
+	}
+	above0("INTAKE_MAX_BODY", int64(c.MaxBody))
+	above0("INTAKE_MAX_INFLATED", int64(c.MaxInflated))
+	above0("INTAKE_BODY_STALL", int64(c.BodyStall))
+	above0("INTAKE_PUBLISH_TIMEOUT", int64(c.PublishTimeout))
+	above0("INTAKE_PUBLISH_INFLIGHT_BYTES", int64(c.PublishInflight))
+	above0("INTAKE_GRACE", int64(c.Grace))
+	if longest := queue.ReadyDeadline / 5; c.PublishTimeout > longest {
+		refuse("INTAKE_PUBLISH_TIMEOUT", "%s is above %s, within which the trimmer expects a report to be complete", c.PublishTimeout, longest)
+	}
+	if c.LameDuck < 0 {
+		refuse("INTAKE_LAME_DUCK", "%s is negative", c.LameDuck)
+	}
+	if _, err := throttle.Named(c.ThrottleRules); err != nil {
+		refuse("INTAKE_THROTTLE_RULES", "%v", err)
+	}
+	return errors.Join(errs...)
+}

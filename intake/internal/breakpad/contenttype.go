@@ -1,0 +1,77 @@
+package breakpad
+
+import (
+	"errors"
+	"net/http"
+	"strings"
+
+	"github.com/yagi-crash/yagi/pkg/crash"
+)
+
+// maxBoundary is the longest boundary, in bytes. RFC 2046 allows 70; nothing
+// speaks against some more.
+const maxBoundary = 200
+
+// boundary returns the delimiter that the Content-Type header announces. Type
+// and parameter names may be in any case, and the boundary need not be the
+// first parameter, which Antenna asks for.
+func boundary(h http.Header) (string, error) {
+	values := h.Values("Content-Type")
+	if len(values) == 0 || values[0] == "" {
+		return "", crash.Malformed(crash.ReasonNoContentType, nil)
+	}
+	kind, params, _ := strings.Cut(values[0], ";")
+	kind = strings.ToLower(strings.TrimSpace(kind))
+	if len(values) > 1 || kind != "multipart/form-data" && kind != "multipart/mixed" {
+		return "", crash.Malformed(crash.ReasonWrongContentType, nil)
+	}
+	found := parameters(params)["boundary"]
+	if len(found) != 1 || found[0] == "" || len(found[0]) > maxBoundary {
+		return "", crash.Malformed(crash.ReasonNoBoundary, errors.New("want one boundary of 1 to 200 bytes"))
+	}
+	return found[0], nil
+}
+
+// parameters reads "a=b; c=\"d\"" leniently: names in lower case, values as
+// they stand up to the next semicolon or, in quotes, with backslash escapes of
+// quote and backslash undone. Clients send names with spaces, slashes and raw
+// non-ASCII, quoted or not; no standard parser keeps all of those.
+func parameters(s string) map[string][]string {
+	found := map[string][]string{}
+	for s != "" {
+		var one string
+		one, s = cutParameter(s)
+		name, value, ok := strings.Cut(one, "=")
+		if !ok {
+			continue
+		}
+		name = strings.ToLower(strings.TrimSpace(name))
+		found[name] = append(found[name], unquote(strings.TrimSpace(value)))
+	}
+	return found
+}
+
+// cutParameter cuts s at the first semicolon outside of quotes.
+func cutParameter(s string) (first, rest string) {
+	quoted := false
+	for i := 0; i < len(s); i++ {
+		switch c := s[i]; {
+		case quoted && c == '\\' && i+1 < len(s) && (s[i+1] == '"' || s[i+1] == '\\'):
+			i++
+		case c == '"':
+			quoted = !quoted
+		case c == ';' && !quoted:
+			return s[:i], s[i+1:]
+		}
+	}
+	return s, ""
+}
+
+// unquote takes quotes off a value. A backslash before anything but a quote or
+// a backslash stays, because Windows clients send paths as they are.
+func unquote(v string) string {
+	if len(v) < 2 || v[0] != '"' || v[len(v)-1] != '"' {
+		return v
+	}
+	return strings.NewReplacer(`\\`, `\`, `\"`, `"`).Replace(v[1 : len(v)-1])
+}

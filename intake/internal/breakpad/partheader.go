@@ -1,0 +1,102 @@
+package breakpad
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// partHeader is what a part's header lines say.
+type partHeader struct {
+	name     string
+	filename string
+	kind     string // Content-Type; text/plain when there is none (RFC 2046 §5.1)
+	notes    []string
+}
+
+// header reads the header lines of the next part, up to and including the
+// blank one behind them.
+func (m *multipart) header(limits Limits) (partHeader, error) {
+	h := partHeader{kind: "text/plain"}
+	var lines []string
+	for left := limits.HeaderBytes; ; {
+		line, err := m.line(left)
+		if err != nil {
+			return h, err
+		}
+		left -= len(line)
+		switch {
+		case len(line) == 0:
+			return h, h.read(lines)
+		case (line[0] == ' ' || line[0] == '\t') && len(lines) > 0: // continues the line before
+			lines[len(lines)-1] += " " + strings.TrimSpace(string(line))
+		case len(lines) == limits.HeaderLines:
+			return h, fmt.Errorf("more than %d header lines in a part", limits.HeaderLines)
+		default:
+			lines = append(lines, string(line))
+		}
+	}
+}
+
+// read takes the lines' meaning. As in Antenna the last of several lines of
+// one name counts.
+func (h *partHeader) read(lines []string) error {
+	dispositions := 0
+	for _, line := range lines {
+		key, value, ok := strings.Cut(line, ":")
+		if !ok {
+			return errors.New("part header line without a colon")
+		}
+		value = strings.TrimSpace(value)
+		switch strings.ToLower(strings.TrimSpace(key)) {
+		case "content-disposition":
+			h.dispose(value)
+			dispositions++
+		case "content-type":
+			h.kind = value
+		case "content-transfer-encoding":
+			switch strings.ToLower(value) {
+			case "", "binary", "8bit", "7bit":
+			default:
+				return errors.New("part with a Content-Transfer-Encoding")
+			}
+		}
+	}
+	if dispositions > 1 {
+		h.notes = append(h.notes, "part with several Content-Disposition lines: the last one counts")
+	}
+	return nil
+}
+
+// dispose reads a Content-Disposition. Its first word does not matter, as in
+// Antenna. The name becomes a JSON key, and so valid UTF-8.
+func (h *partHeader) dispose(value string) {
+	_, params, _ := strings.Cut(value, ";")
+	found := parameters(params)
+	h.name = strings.ToValidUTF8(last(found["name"]), "\uFFFD")
+	h.filename = last(found["filename"])
+}
+
+func last(values []string) string {
+	if len(values) == 0 {
+		return ""
+	}
+	return values[len(values)-1]
+}
+
+func (h *partHeader) isJSON() bool {
+	return strings.HasPrefix(strings.ToLower(h.kind), "application/json")
+}
+
+func (h *partHeader) isText() bool {
+	return strings.HasPrefix(strings.ToLower(h.kind), "text/plain") && h.filename == ""
+}
+
+// charset returns the character set of a text part, utf-8 when it names none.
+func (h *partHeader) charset() string {
+	_, params, _ := strings.Cut(h.kind, ";")
+	if c := last(parameters(params)["charset"]); c != "" {
+		return strings.ToLower(c)
+	}
+	return "utf-8"
+}

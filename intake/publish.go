@@ -1,0 +1,203 @@
+package intake
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"golang.org/x/sync/semaphore"
+
+	"github.com/yagi-crash/yagi/pkg/crash"
+	"github.com/yagi-crash/yagi/pkg/queue"
+)
+
+const (
+	// attemptBase and attemptPerMB are how long one attempt waits for its ack:
+	// the server writes and syncs before it answers.
+	attemptBase  = 2 * time.Second
+	attemptPerMB = time.Second
+	// partitionPatience is how long a silent partition is tried before the next
+	// one: about as long as its leader election takes.
+	partitionPatience = 8 * time.Second
+	// pause is the mean time between two attempts.
+	pause = 200 * time.Millisecond
+)
+
+// Codes of the server's answers (its errors.json).
+const (
+	codeStoreFailed   jetstream.ErrorCode = 10077 // several errors; only the text tells them apart
+	codeMessageTooBig jetstream.ErrorCode = 10054
+	codeHeaderTooBig  jetstream.ErrorCode = 10097
+	codeTooMany       jetstream.ErrorCode = 10167
+	codeDuplicateNow  jetstream.ErrorCode = 10158 // the same report is being stored at this moment
+
+	textFull     = "maximum" // "maximum bytes exceeded", "maximum messages exceeded"
+	textTooLarge = "message too large"
+)
+
+// jetStreamQueue promises reports to the stream.
+type jetStreamQueue struct {
+	nc         *nats.Conn
+	js         jetstream.JetStream
+	partitions int
+	timeout    time.Duration // of one report, over all attempts
+	inflight   *semaphore.Weighted
+	capacity   int64 // of inflight, bytes
+	metrics    *metrics
+}
+
+// Publish returns nil once the stream has the report on disk. An error is a
+// *crash.Refusal: what was refused may still turn out to be stored, since
+// a lost ack is an unknown outcome.
+func (q *jetStreamQueue) Publish(ctx context.Context, s *crash.Sealed) error {
+	msg, err := queue.Encode(s, q.inlineLimit())
+	if errors.Is(err, nats.ErrMaxPayload) {
+		return tooLargeForQueue(err)
+	}
+	if err != nil {
+		return fmt.Errorf("encoding %s: %w", s.ID, err)
+	}
+	release, err := q.turn(ctx, int64(len(msg.Data)))
+	if err != nil {
+		return err
+	}
+	defer release()
+
+	defer q.metrics.publishing(time.Now())
+	ctx, cancel := context.WithTimeout(ctx, q.timeout)
+	defer cancel()
+	return q.offer(ctx, msg, queue.Partition(s.ID, q.partitions))
+}
+
+// inlineLimit is the largest body of a message, in bytes. Before the first
+// connection the server's limit is not known, and ours is taken for it.
+func (q *jetStreamQueue) inlineLimit() int {
+	if limit := q.nc.MaxPayload(); limit > 0 {
+		return queue.InlineLimit(limit)
+	}
+	return queue.InlineLimit(queue.MaxPayload)
+}
+
+// turn waits until size bytes more may be on their way, no longer than a
+// publish may take.
+func (q *jetStreamQueue) turn(ctx context.Context, size int64) (release func(), err error) {
+	ctx, cancel := context.WithTimeout(ctx, q.timeout)
+	defer cancel()
+	size = min(size, q.capacity) // a report above the capacity goes alone
+	if err := q.inflight.Acquire(ctx, size); err != nil {
+		return nil, unavailable(fmt.Errorf("waiting for a turn to publish: %w", err))
+	}
+	q.metrics.inflight.Add(float64(size))
+	return func() {
+		q.inflight.Release(size)
+		q.metrics.inflight.Sub(float64(size))
+	}, nil
+}
+
+// offer sends the message until a partition takes it, the time is over, or it
+// is clear that none will. A partition that is full, or silent for too long,
+// is left for the next.
+func (q *jetStreamQueue) offer(ctx context.Context, msg *nats.Msg, partition int) error {
+	full := 0
+	for since := time.Now(); ; {
+		err := q.attempt(ctx, msg, partition)
+		switch answer := classify(err); {
+		case answer == stored:
+			return nil
+		case answer == tooLarge:
+			return tooLargeForQueue(err)
+		case answer == refused:
+			return unavailable(err)
+		case answer == isFull:
+			if full++; full >= q.partitions {
+				return unavailable(err)
+			}
+			partition, since = (partition+1)%q.partitions, time.Now()
+			continue
+		case time.Since(since) > partitionPatience:
+			partition, since, full = (partition+1)%q.partitions, time.Now(), 0
+		}
+		if !sleep(ctx, pause/2+rand.N(pause)) {
+			return unavailable(fmt.Errorf("publishing for %s: %w", q.timeout, err))
+		}
+	}
+}
+
+// attempt sends the message once and waits for the ack.
+func (q *jetStreamQueue) attempt(ctx context.Context, msg *nats.Msg, partition int) error {
+	wait := attemptBase + attemptPerMB*time.Duration(len(msg.Data))/1_000_000
+	ctx, cancel := context.WithTimeout(ctx, wait)
+	defer cancel()
+	msg.Subject = queue.ReadySubject(partition)
+	_, err := q.js.PublishMsg(ctx, msg,
+		jetstream.WithExpectStream(queue.StreamName(partition)), // never into a stream that is not ours
+		jetstream.WithRetryAttempts(0))
+	q.metrics.attempts.WithLabelValues(string(classify(err))).Inc()
+	return err
+}
+
+// answer is what an attempt came to.
+type answer string
+
+const (
+	stored   answer = "stored"    // on disk, now or by an earlier attempt
+	again    answer = "again"     // unknown or passing
+	isFull   answer = "full"      // the stream takes nothing until it is drained
+	tooLarge answer = "too_large" // never
+	refused  answer = "refused"   // not before someone has changed something
+)
+
+func answers() []answer { return []answer{stored, again, isFull, tooLarge, refused} }
+
+// classify reads the error of an attempt. What the server does not answer at
+// all (an election, a lost ack, a frozen stream, a missing permission) is a
+// timeout, and so passing.
+func classify(err error) answer {
+	var api *jetstream.APIError
+	switch {
+	case err == nil:
+		return stored
+	case errors.Is(err, nats.ErrMaxPayload):
+		return tooLarge
+	case !errors.As(err, &api):
+		return again
+	}
+	switch code := api.ErrorCode; {
+	case code == codeStoreFailed && strings.Contains(api.Description, textFull):
+		return isFull
+	case code == codeStoreFailed && strings.Contains(api.Description, textTooLarge),
+		code == codeMessageTooBig, code == codeHeaderTooBig:
+		return tooLarge
+	case code == codeStoreFailed: // the disk, for example
+		return refused
+	case code == codeTooMany, code == codeDuplicateNow, api.Code == http.StatusServiceUnavailable:
+		return again
+	}
+	return refused
+}
+
+// sleep waits, and tells whether the context lasted.
+func sleep(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-timer.C:
+		return true
+	}
+}
+
+func unavailable(cause error) *crash.Refusal {
+	return &crash.Refusal{Reason: crash.ReasonUnavailable, Status: http.StatusServiceUnavailable, Err: cause}
+}
+
+func tooLargeForQueue(cause error) *crash.Refusal {
+	return &crash.Refusal{Reason: crash.ReasonTooLarge, Status: http.StatusRequestEntityTooLarge, Err: cause}
+}

@@ -1,0 +1,280 @@
+package intake_test
+
+import (
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/Shopify/toxiproxy/v2"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/rs/zerolog"
+
+	"github.com/yagi-crash/yagi/pkg/crash"
+	"github.com/yagi-crash/yagi/pkg/devstack/devnats"
+	"github.com/yagi-crash/yagi/pkg/queue"
+)
+
+// proxied puts a proxy between intake and the queue, for breaking.
+func proxied(t *testing.T, natsURL string) (*toxiproxy.Proxy, string) {
+	t.Helper()
+	u, err := url.Parse(natsURL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := toxiproxy.NewServer(toxiproxy.NewMetricsContainer(prometheus.NewRegistry()), zerolog.Nop())
+	proxy := toxiproxy.NewProxy(server, "nats", "127.0.0.1:0", u.Host)
+	if err := proxy.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(proxy.Stop)
+	return proxy, "nats://" + proxy.Listen
+}
+
+// cutAcks lets publishes through and nothing back, until it is undone, which
+// drops the connection: what was not acknowledged by then never is.
+func cutAcks(t *testing.T, proxy *toxiproxy.Proxy) (undo func()) {
+	t.Helper()
+	if _, err := proxy.Toxics.AddToxicJson(strings.NewReader(`{"name":"cut","type":"timeout","stream":"downstream","attributes":{"timeout":0}}`)); err != nil {
+		t.Fatal(err)
+	}
+	return func() {
+		if err := proxy.Toxics.RemoveToxic(t.Context(), "cut"); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// A lost ack costs a second attempt, not a second report, and no error.
+func TestLostAckIsAskedForAgain(t *testing.T) {
+	t.Parallel()
+	q := startQueue(t)
+	proxy, proxyURL := proxied(t, q.url)
+	// The stall limit is over before the ack comes: a client whose body is
+	// there may wait.
+	i := startIntake(t, proxyURL, "INTAKE_BODY_STALL=500ms")
+	crashID(t, i.post(t, report())) // connected
+
+	undo := cutAcks(t, proxy)
+	c := i.dial(t)
+	c.send(request(len(report())) + report())
+	q.await(t, 2) // stored, and the ack is lost
+	undo()
+	id := crashID(t, c.answer())
+	if all := q.stored(t); len(all) != 2 || all[1].ID != id {
+		t.Errorf("the stream has %d reports, want 2, the last of them %s", len(all), id)
+	}
+	if _, page := get(t, "http://"+i.admin+"/metrics"); strings.Contains(page, `intake_publish_attempts_total{answer="again"} 0`) {
+		t.Error("there was no second attempt: the test shows nothing")
+	}
+}
+
+// await waits until the streams hold n messages.
+func (q *testQueue) await(t *testing.T, n uint64) {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); ; {
+		var got uint64
+		for p := range q.cfg.Partitions {
+			stream, err := q.js.Stream(t.Context(), queue.StreamName(p))
+			if err != nil {
+				t.Fatal(err)
+			}
+			got += stream.CachedInfo().State.Msgs
+		}
+		if got >= n {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("the streams hold %d messages after 20 s, want %d", got, n)
+		}
+	}
+}
+
+// An election takes 4 to 9 s, in which the stream says nothing. No client is
+// sent away in them.
+func TestSilenceAsLongAsAnElectionFailsNoRequest(t *testing.T) {
+	t.Parallel()
+	q := startQueue(t)
+	proxy, proxyURL := proxied(t, q.url)
+	i := startIntake(t, proxyURL)
+	crashID(t, i.post(t, report()))
+
+	undo := cutAcks(t, proxy)
+	over := time.AfterFunc(8*time.Second, undo)
+	defer over.Stop()
+	var clients sync.WaitGroup
+	ids := make(chan crash.ID, 20)
+	start := time.Now()
+	for range cap(ids) {
+		clients.Go(func() { ids <- crashID(t, i.post(t, report())) })
+	}
+	clients.Wait()
+	close(ids)
+	if took := time.Since(start); took < 8*time.Second {
+		t.Errorf("answered after %s, within the silence", took)
+	}
+	stored := map[crash.ID]int{}
+	for _, s := range q.stored(t) {
+		stored[s.ID]++
+	}
+	for id := range ids {
+		if stored[id] != 1 {
+			t.Errorf("%s is in the stream %d times", id, stored[id])
+		}
+	}
+}
+
+// A full stream is said at once, and taken up again when there is room.
+func TestFullStreamFailsFast(t *testing.T) {
+	t.Parallel()
+	q := startQueue(t)
+	i := startIntake(t, q.url)
+	q.cfg.StreamMaxBytes = 1 << 20
+	q.apply(t)
+	big := field("ProductName", "Firefox") + dump(crash.MinidumpName, noise(600_000)) + end
+	crashID(t, i.post(t, big))
+
+	start := time.Now()
+	a := i.post(t, big)
+	if a.status != http.StatusServiceUnavailable || a.body != "Discarded=unavailable" || a.head.Get("Retry-After") == "" {
+		t.Errorf("answered %d %q, Retry-After %q", a.status, a.body, a.head.Get("Retry-After"))
+	}
+	if took := time.Since(start); took > 2*time.Second {
+		t.Errorf("it took %s to say that the stream is full", took)
+	}
+	if err := purge(t, q); err != nil {
+		t.Fatal(err)
+	}
+	crashID(t, i.post(t, big))
+}
+
+func purge(t *testing.T, q *testQueue) error {
+	t.Helper()
+	stream, err := q.js.Stream(t.Context(), queue.StreamName(0))
+	if err != nil {
+		return err
+	}
+	return stream.Purge(t.Context())
+}
+
+// A full partition is left for another.
+func TestFullPartitionIsLeftForTheNext(t *testing.T) {
+	t.Parallel()
+	q := startQueue(t)
+	q.cfg.Partitions = 2
+	q.apply(t)
+	small := queue.StreamConfig(0, q.cfg)
+	small.MaxBytes = 100
+	if _, err := q.js.UpdateStream(t.Context(), small); err != nil {
+		t.Fatal(err)
+	}
+	i := startIntake(t, q.url, "NATS_PARTITIONS=2")
+	for range 10 {
+		crashID(t, i.post(t, report()))
+	}
+	q.await(t, 10)
+}
+
+// Without a stream, or without a server, a report is not promised, within the
+// publish timeout and not before; and the next one is, once they are there.
+func TestAbsentQueueIsWaitedForAndHeals(t *testing.T) {
+	t.Parallel()
+	q := startQueue(t)
+	if err := q.js.DeleteStream(t.Context(), queue.StreamName(0)); err != nil {
+		t.Fatal(err)
+	}
+	i := startIntake(t, q.url, "INTAKE_PUBLISH_TIMEOUT=1500ms")
+	start := time.Now()
+	a := i.post(t, report())
+	if took := time.Since(start); a.status != http.StatusServiceUnavailable || took < 1400*time.Millisecond || took > 4*time.Second {
+		t.Errorf("without a stream: answered %d %q after %s", a.status, a.body, took)
+	}
+	if status, body := get(t, "http://"+i.addr+"/__heartbeat__"); status != 503 || !strings.Contains(body, queue.StreamName(0)) {
+		t.Errorf("heartbeat %d %s, want 503 naming the stream", status, body)
+	}
+	q.apply(t)
+	crashID(t, i.post(t, report()))
+	if status, body := get(t, "http://"+i.addr+"/__heartbeat__"); status != 200 {
+		t.Errorf("heartbeat %d %s", status, body)
+	}
+}
+
+func TestServerThatComesLater(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	server, err := devnats.Start(t.Context(), devnats.Config{Addr: "127.0.0.1:0", Dir: dir, Log: zerolog.Nop()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := strings.TrimPrefix(server.URL(), "nats://")
+	server.Stop()
+
+	i := startIntake(t, "nats://"+address, "INTAKE_PUBLISH_TIMEOUT=500ms")
+	if a := i.post(t, report()); a.status != http.StatusServiceUnavailable {
+		t.Errorf("without a server: answered %d %q", a.status, a.body)
+	}
+	if status, body := get(t, "http://"+i.addr+"/__heartbeat__"); status != 503 || !strings.Contains(body, "not connected") {
+		t.Errorf("heartbeat %d %s", status, body)
+	}
+	if status, _ := get(t, "http://"+i.addr+"/__lbheartbeat__"); status != 200 {
+		t.Errorf("lbheartbeat %d: the load balancer would restart what heals by itself", status)
+	}
+	server, err = devnats.Start(t.Context(), devnats.Config{Addr: address, Dir: dir, Log: zerolog.Nop()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(server.Stop)
+	q := connectQueue(t, server.URL())
+	q.apply(t)
+	awaitHealthy(t, i)
+	crashID(t, i.post(t, report()))
+}
+
+func awaitHealthy(t *testing.T, i *tier) {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); ; {
+		status, body := get(t, "http://"+i.addr+"/__heartbeat__")
+		if status == 200 {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("heartbeat %d %s after 20 s", status, body)
+		}
+	}
+}
+
+// More reports than may be on their way at once wait for their turn.
+func TestInflightBytesAreBounded(t *testing.T) {
+	t.Parallel()
+	q := startQueue(t)
+	i := startIntake(t, q.url, "INTAKE_PUBLISH_INFLIGHT_BYTES=100kB")
+	var clients sync.WaitGroup
+	for range 10 {
+		clients.Go(func() {
+			crashID(t, i.post(t, field("ProductName", "Firefox")+dump(crash.MinidumpName, noise(150_000))+end))
+		})
+	}
+	clients.Wait()
+	if got := len(q.stored(t)); got != 10 {
+		t.Errorf("%d reports in the stream, want 10", got)
+	}
+}
+
+// What a stock server allows for a message is what one report may be.
+func TestStockServerTakesSmallerReports(t *testing.T) {
+	t.Parallel()
+	server, err := devnats.Start(t.Context(), devnats.Config{Addr: "127.0.0.1:0", Dir: t.TempDir(), MaxPayload: 1 << 20, Log: zerolog.Nop()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(server.Stop)
+	q := connectQueue(t, server.URL())
+	q.apply(t)
+	i := startIntake(t, server.URL())
+	crashID(t, i.post(t, field("ProductName", "Firefox")+dump(crash.MinidumpName, noise(900_000))+end))
+	if a := i.post(t, field("ProductName", "Firefox")+dump(crash.MinidumpName, noise(1_100_000))+end); a.status != 413 {
+		t.Errorf("answered %d %q, want 413", a.status, a.body)
+	}
+}

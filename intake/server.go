@@ -1,0 +1,181 @@
+package intake
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	stdlog "log"
+	"net"
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/rs/zerolog"
+	"golang.org/x/sync/semaphore"
+
+	"github.com/yagi-crash/yagi/intake/internal/breakpad"
+	"github.com/yagi-crash/yagi/intake/internal/throttle"
+	"github.com/yagi-crash/yagi/pkg/dockerflow"
+	"github.com/yagi-crash/yagi/pkg/queue"
+	"github.com/yagi-crash/yagi/pkg/telemetry"
+)
+
+const (
+	// headerTimeout is how long a client may take to send its request's head.
+	headerTimeout = 10 * time.Second
+	// headerBytes is the largest head; net/http allows 4 kB more.
+	headerBytes = 16 << 10
+	// idleTimeout is how long a connection may wait for its next request;
+	// longer than a load balancer's 60 s, so that it closes first.
+	idleTimeout = 75 * time.Second
+)
+
+// Server is intake as a process.
+type Server struct {
+	cfg      Config
+	log      zerolog.Logger
+	rules    throttle.Rules
+	public   net.Listener
+	admin    net.Listener
+	draining atomic.Bool
+}
+
+// Listen takes the addresses and returns a server that is ready to Run. The
+// caller has to Run it, which closes them.
+func Listen(ctx context.Context, cfg Config, log zerolog.Logger) (*Server, error) {
+	rules, err := throttle.Named(cfg.ThrottleRules)
+	if err != nil {
+		return nil, err
+	}
+	var listen net.ListenConfig
+	public, err := listen.Listen(ctx, "tcp", cfg.Addr)
+	if err != nil {
+		return nil, fmt.Errorf("listening on INTAKE_ADDR: %w", err)
+	}
+	admin, err := listen.Listen(ctx, "tcp", cfg.AdminAddr)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("listening on INTAKE_ADMIN_ADDR: %w", err), public.Close())
+	}
+	return &Server{cfg: cfg, log: log, rules: rules, public: public, admin: admin}, nil
+}
+
+// Addr returns the address that clients post to.
+func (s *Server) Addr() string { return s.public.Addr().String() }
+
+// AdminAddr returns the address of the operators' pages.
+func (s *Server) AdminAddr() string { return s.admin.Addr().String() }
+
+// Run serves until ctx ends, and then stops in the direction of travel: lame
+// duck, no new requests, those in hand, the queue. It returns an error when
+// that takes longer than the grace period, or when serving fails.
+func (s *Server) Run(ctx context.Context) error {
+	nc, err := queue.Connect(s.cfg.NATS, "intake", s.log)
+	if err != nil {
+		return errors.Join(err, s.public.Close(), s.admin.Close())
+	}
+	defer nc.Close()
+	js, err := jetstream.New(nc)
+	if err != nil {
+		return errors.Join(fmt.Errorf("opening JetStream: %w", err), s.public.Close(), s.admin.Close())
+	}
+	build := telemetry.ReadBuild()
+	registry := telemetry.NewRegistry(build)
+	m := newMetrics(registry, int64(s.cfg.PublishInflight))
+
+	public := s.server(s.routes(nc, js, build, m))
+	admin := s.server(telemetry.Admin{Registry: registry, Ready: s.ready, PProf: s.cfg.PProf}.Handler())
+	failed := make(chan error, 2)
+	go func() { failed <- public.Serve(s.public) }()
+	go func() { failed <- admin.Serve(s.admin) }()
+	s.log.Info().Str("addr", s.Addr()).Str("admin_addr", s.AdminAddr()).Str("version", build.Version).Str("commit", build.Commit).Msg("intake is up")
+
+	running := 2
+	select {
+	case err = <-failed:
+		running--
+		err = fmt.Errorf("serving: %w", err)
+	case <-ctx.Done():
+	}
+	err = errors.Join(err, s.stop(ctx, public), admin.Close())
+	for range running {
+		if ended := <-failed; !errors.Is(ended, http.ErrServerClosed) {
+			err = errors.Join(err, ended)
+		}
+	}
+	return err
+}
+
+// stop is what happens at SIGTERM. Its own time begins where ctx ended.
+func (s *Server) stop(ctx context.Context, public *http.Server) error {
+	s.draining.Store(true)
+	s.log.Info().Dur("lame_duck_ms", s.cfg.LameDuck).Msg("intake is draining")
+	public.SetKeepAlivesEnabled(false)
+	ctx = context.WithoutCancel(ctx)
+	sleep(ctx, s.cfg.LameDuck)
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.Grace)
+	defer cancel()
+	if err := public.Shutdown(ctx); err != nil {
+		return errors.Join(fmt.Errorf("finishing requests within %s: %w", s.cfg.Grace, err), public.Close())
+	}
+	s.log.Info().Msg("intake has stopped")
+	return nil
+}
+
+func (s *Server) server(h http.Handler) *http.Server {
+	return &http.Server{
+		Handler:           h,
+		ReadHeaderTimeout: headerTimeout,
+		MaxHeaderBytes:    headerBytes,
+		IdleTimeout:       idleTimeout,
+		ErrorLog:          stdlog.New(s.log.With().Str("from", "net/http").Logger(), "", 0),
+	}
+}
+
+// routes is everything that the public listener answers.
+func (s *Server) routes(nc *nats.Conn, js jetstream.JetStream, build telemetry.Build, m *metrics) http.Handler {
+	limits := breakpad.DefaultLimits()
+	limits.Wire, limits.Inflated = int64(s.cfg.MaxBody), int64(s.cfg.MaxInflated)
+	mux := http.NewServeMux()
+	mux.Handle("POST /submit", &submit{
+		receiver: receiver{
+			limits: limits, rules: s.rules, submitter: s.cfg.SubmitterToken, now: time.Now,
+			queue: &jetStreamQueue{
+				nc: nc, js: js, partitions: s.cfg.NATS.Partitions, timeout: s.cfg.PublishTimeout,
+				inflight: semaphore.NewWeighted(int64(s.cfg.PublishInflight)), capacity: int64(s.cfg.PublishInflight), metrics: m,
+			},
+		},
+		pace: pace{stall: s.cfg.BodyStall, minRate: int64(s.cfg.BodyMinRate)}, metrics: m, log: s.log,
+	})
+	dockerflow.Register(mux, dockerflow.Config{
+		Build: build, BrokenAuth: s.cfg.BrokenAuth,
+		Checks: []dockerflow.Check{
+			{Name: "nats", Probe: func(context.Context) error { return queue.CheckServer(nc) }},
+			{Name: "stream", Probe: func(ctx context.Context) error { return s.checkStreams(ctx, js) }},
+		},
+	})
+	return telemetry.Recover(mux, s.log, m.panics.Inc)
+}
+
+// checkStreams tells whether every partition has a stream that reports may be
+// promised to.
+func (s *Server) checkStreams(ctx context.Context, js jetstream.JetStream) error {
+	for p := range s.cfg.NATS.Partitions {
+		stream, err := js.Stream(ctx, queue.StreamName(p))
+		if err != nil {
+			return fmt.Errorf("looking at stream %s: %w", queue.StreamName(p), err)
+		}
+		for _, d := range queue.Fatal(queue.CheckStream(queue.StreamConfig(p, s.cfg.NATS), stream.CachedInfo().Config)) {
+			return errors.New(d.String())
+		}
+	}
+	return nil
+}
+
+func (s *Server) ready() error {
+	if s.draining.Load() {
+		return errors.New("draining")
+	}
+	return nil
+}
