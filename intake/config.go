@@ -69,7 +69,8 @@ type Config struct {
 // error lists everything that is wrong.
 func Load(environ []string) (Config, error) {
 	var c Config
-	return c, settings.Load(environ, &c)
+	err := settings.Load(environ, &c)
+	return c, err
 }
 
 // Validate reports every setting that cannot be.

@@ -82,7 +82,11 @@ func Connect(cfg Config, role string, log zerolog.Logger) (*nats.Conn, error) {
 		// no context ends it; longer than a leader election, and a server that
 		// takes nothing for so long is left.
 		nats.FlusherTimeout(10 * time.Second),
-		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) { log.Warn().Err(err).Msg("NATS is away") }),
+		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
+			if err != nil { // nil where this side hung up
+				log.Warn().Err(err).Msg("NATS is away")
+			}
+		}),
 		nats.ReconnectHandler(func(c *nats.Conn) { logConnected(log, c) }),
 		nats.ConnectHandler(func(c *nats.Conn) { logConnected(log, c) }),
 		nats.ErrorHandler(func(_ *nats.Conn, sub *nats.Subscription, err error) {

@@ -15,6 +15,7 @@ import (
 	"strings"
 
 	"github.com/caarlos0/env/v10"
+	"github.com/rs/zerolog"
 )
 
 // Load fills each config, a pointer to a struct with env tags, from environ
@@ -90,11 +91,20 @@ type Setting struct {
 	Required bool
 }
 
-// Effective lists every setting of the configs (pointers to structs) in the
-// order of declaration. A Secret, and whatever stands before the @ of a URL,
-// shows as "***".
-func Effective(configs ...any) []Setting {
-	var all []Setting
+// List is settings in the order of their declaration.
+type List []Setting
+
+// MarshalZerologObject writes each setting's value under its key.
+func (l List) MarshalZerologObject(e *zerolog.Event) {
+	for _, s := range l {
+		e.Str(s.Key, s.Value)
+	}
+}
+
+// Effective lists every setting of the configs (pointers to structs). A
+// Secret, and whatever stands before the @ of a URL, shows as "***".
+func Effective(configs ...any) List {
+	var all List
 	for _, config := range configs {
 		fields, _ := walk(config)
 		for _, f := range fields {

@@ -117,7 +117,7 @@ func TestEffective(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []settings.Setting{
+	want := settings.List{
 		{Key: "T_ADDR", Default: ":8000", Value: ":8000"},
 		{Key: "T_LIMIT", Default: "25MiB", Value: "25 MiB"},
 		{Key: "T_WAIT", Default: "20s", Value: "20s"},

@@ -30,7 +30,7 @@ func run(ctx context.Context, environ []string, out io.Writer) error {
 		return err
 	}
 	log := telemetry.NewLogger(cfg.Log, out).With().Str("tier", "intake").Logger()
-	log.Info().Interface("settings", settings.Effective(&cfg)).Msg("settings")
+	log.Info().Object("settings", settings.Effective(&cfg)).Msg("settings")
 	server, err := intake.Listen(ctx, cfg, log)
 	if err != nil {
 		return err

@@ -25,30 +25,28 @@ func boundary(h http.Header) (string, error) {
 	if len(values) > 1 || kind != "multipart/form-data" && kind != "multipart/mixed" {
 		return "", crash.Malformed(crash.ReasonWrongContentType, nil)
 	}
-	found := parameters(params)["boundary"]
-	if len(found) != 1 || found[0] == "" || len(found[0]) > maxBoundary {
+	value, times := parameter(params, "boundary")
+	if times != 1 || value == "" || len(value) > maxBoundary {
 		return "", crash.Malformed(crash.ReasonNoBoundary, errors.New("want one boundary of 1 to 200 bytes"))
 	}
-	return found[0], nil
+	return value, nil
 }
 
-// parameters reads "a=b; c=\"d\"" leniently: names in lower case, values as
-// they stand up to the next semicolon or, in quotes, with backslash escapes of
-// quote and backslash undone. Clients send names with spaces, slashes and raw
-// non-ASCII, quoted or not; no standard parser keeps all of those.
-func parameters(s string) map[string][]string {
-	found := map[string][]string{}
+// parameter finds a value in "a=b; c=\"d\"", the last if there are several, and
+// says how often the name is there. It reads leniently: names in any case,
+// values as they stand up to the next semicolon or, in quotes, with backslash
+// escapes of quote and backslash undone. Clients send names with spaces, slashes
+// and raw non-ASCII, quoted or not; no standard parser keeps all of those.
+func parameter(s, name string) (value string, times int) {
 	for s != "" {
 		var one string
 		one, s = cutParameter(s)
-		name, value, ok := strings.Cut(one, "=")
-		if !ok {
-			continue
+		if key, text, ok := strings.Cut(one, "="); ok && strings.EqualFold(strings.TrimSpace(key), name) {
+			value = unquote(strings.TrimSpace(text))
+			times++
 		}
-		name = strings.ToLower(strings.TrimSpace(name))
-		found[name] = append(found[name], unquote(strings.TrimSpace(value)))
 	}
-	return found
+	return value, times
 }
 
 // cutParameter cuts s at the first semicolon outside of quotes.
@@ -73,5 +71,9 @@ func unquote(v string) string {
 	if len(v) < 2 || v[0] != '"' || v[len(v)-1] != '"' {
 		return v
 	}
-	return strings.NewReplacer(`\\`, `\`, `\"`, `"`).Replace(v[1 : len(v)-1])
+	v = v[1 : len(v)-1]
+	if !strings.Contains(v, `\`) {
+		return v
+	}
+	return strings.NewReplacer(`\\`, `\`, `\"`, `"`).Replace(v)
 }

@@ -72,16 +72,9 @@ func (h *partHeader) read(lines []string) error {
 // Antenna. The name becomes a JSON key, and so valid UTF-8.
 func (h *partHeader) dispose(value string) {
 	_, params, _ := strings.Cut(value, ";")
-	found := parameters(params)
-	h.name = strings.ToValidUTF8(last(found["name"]), "\uFFFD")
-	h.filename = last(found["filename"])
-}
-
-func last(values []string) string {
-	if len(values) == 0 {
-		return ""
-	}
-	return values[len(values)-1]
+	name, _ := parameter(params, "name")
+	h.name = strings.ToValidUTF8(name, "\uFFFD")
+	h.filename, _ = parameter(params, "filename")
 }
 
 func (h *partHeader) isJSON() bool {
@@ -95,7 +88,7 @@ func (h *partHeader) isText() bool {
 // charset returns the character set of a text part, utf-8 when it names none.
 func (h *partHeader) charset() string {
 	_, params, _ := strings.Cut(h.kind, ";")
-	if c := last(parameters(params)["charset"]); c != "" {
+	if c, _ := parameter(params, "charset"); c != "" {
 		return strings.ToLower(c)
 	}
 	return "utf-8"

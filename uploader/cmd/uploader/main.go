@@ -1,0 +1,39 @@
+// Command uploader moves crash reports from the queue into the bucket. It is
+// set up by environment variables, which the README lists.
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/yagi-crash/yagi/pkg/settings"
+	"github.com/yagi-crash/yagi/pkg/telemetry"
+	"github.com/yagi-crash/yagi/uploader"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // a second signal ends the process at once
+	if err := run(ctx, os.Environ(), os.Stdout); err != nil {
+		fmt.Fprintln(os.Stderr, "uploader:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, environ []string, out io.Writer) error {
+	cfg, err := uploader.Load(environ)
+	if err != nil {
+		return err
+	}
+	log := telemetry.NewLogger(cfg.Log, out).With().Str("tier", "uploader").Logger()
+	log.Info().Object("settings", settings.Effective(&cfg)).Msg("settings")
+	u, err := uploader.Listen(ctx, cfg, log)
+	if err != nil {
+		return err
+	}
+	return u.Run(ctx)
+}

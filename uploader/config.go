@@ -1,0 +1,97 @@
+package uploader
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/yagi-crash/yagi/pkg/queue"
+	"github.com/yagi-crash/yagi/pkg/settings"
+	"github.com/yagi-crash/yagi/pkg/telemetry"
+)
+
+// Config is everything that can be set about an uploader.
+type Config struct {
+	// AdminAddr is the host:port of the metrics, health and version pages. It
+	// is for operators: clients have no business there.
+	AdminAddr string `env:"UPLOADER_ADMIN_ADDR" envDefault:":8002"`
+	// Workers is how many reports are in hand at a time, each held in memory
+	// whole. All uploaders' workers together, times 1.5, must not exceed
+	// NATS_MAX_ACK_PENDING.
+	Workers int `env:"UPLOADER_WORKERS" envDefault:"16"`
+	// Bucket is where reports are stored. It has no default: a wrong guess
+	// would put personal data into somebody else's hands.
+	Bucket string `env:"S3_BUCKET,required,notEmpty"`
+	// PutTimeout is how long the PUT of one object may take, its second attempt
+	// included; a report is three objects or more. It must be shorter than the
+	// queue's ack wait of one minute.
+	PutTimeout time.Duration `env:"UPLOADER_PUT_TIMEOUT" envDefault:"20s"`
+	// RetryMin is how long a report waits in the queue after its first failed
+	// attempt; the wait doubles with each further one.
+	RetryMin time.Duration `env:"UPLOADER_RETRY_MIN" envDefault:"1s"`
+	// RetryMax is the longest such wait, and so about how long a backlog takes
+	// to move again once the bucket is back.
+	RetryMax time.Duration `env:"UPLOADER_RETRY_MAX" envDefault:"1m"`
+	// Grace is how long reports in hand may take after a SIGTERM before they
+	// are handed back unfinished. It must be shorter than whatever follows with
+	// a SIGKILL.
+	Grace time.Duration `env:"UPLOADER_GRACE" envDefault:"60s"`
+	// PProf serves Go's profiles under /debug/pprof/ on the admin address.
+	PProf bool `env:"UPLOADER_PPROF" envDefault:"false"`
+	// BrokenAuth is the user:password that may call /__broken__, which raises
+	// an error on purpose to see it reported. Empty means that nobody may.
+	BrokenAuth settings.Secret `env:"UPLOADER_BROKEN_AUTH"`
+	// S3 overrides what the AWS SDK finds by itself.
+	S3 S3
+	// NATS is how the queue is reached.
+	NATS queue.Config
+	// Log is how events are logged.
+	Log telemetry.Config
+}
+
+// S3 is how the bucket is reached. It has no variables of ours: the AWS SDK
+// reads its own (AWS_ENDPOINT_URL_S3, AWS_REGION, AWS_ACCESS_KEY_ID, ...), the
+// shared files, and the role of the pod or the machine. A program that holds
+// several uploaders, or starts its own store, sets the fields; an empty one
+// leaves the choice to the SDK.
+type S3 struct {
+	Endpoint  string // URL of a store that is not AWS
+	Region    string
+	AccessKey string // with SecretKey or not at all
+	SecretKey settings.Secret
+}
+
+// Load reads the configuration from environ (KEY=value, as os.Environ returns
+// it). The error lists every setting that is missing or cannot be.
+func Load(environ []string) (Config, error) {
+	var cfg Config
+	err := settings.Load(environ, &cfg)
+	return cfg, err
+}
+
+// maxWorkers keeps a slip of the keyboard from taking all memory: a report may
+// be queue.MaxPayload bytes.
+const maxWorkers = 1024
+
+// Validate reports every setting that cannot be, one a line. Load calls it, and
+// the Validate of what is embedded.
+func (c *Config) Validate() error {
+	var errs []error
+	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	if c.Workers < 1 || c.Workers > maxWorkers {
+		bad("UPLOADER_WORKERS: %d is not from 1 to %d", c.Workers, maxWorkers)
+	}
+	if c.PutTimeout <= 0 || c.PutTimeout >= queue.AckWait {
+		bad("UPLOADER_PUT_TIMEOUT: %v is not between 0 and %v", c.PutTimeout, queue.AckWait)
+	}
+	if c.RetryMin <= 0 {
+		bad("UPLOADER_RETRY_MIN: %v is not above 0", c.RetryMin)
+	}
+	if c.RetryMax < c.RetryMin {
+		bad("UPLOADER_RETRY_MAX: %v is less than UPLOADER_RETRY_MIN, %v", c.RetryMax, c.RetryMin)
+	}
+	if c.Grace < 0 {
+		bad("UPLOADER_GRACE: %v is less than 0", c.Grace)
+	}
+	return errors.Join(errs...)
+}

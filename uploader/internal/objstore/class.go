@@ -1,0 +1,91 @@
+package objstore
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"syscall"
+
+	"github.com/aws/smithy-go"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
+)
+
+// What an error of a Store is about (Class). The list is closed: metrics count
+// by it.
+const (
+	ClassUnreachable  = "unreachable"    // no connection, or it broke
+	ClassTimeout      = "timeout"        // no answer in time
+	ClassDenied       = "denied"         // credentials or permissions
+	ClassNoSuchBucket = "no_such_bucket" // the bucket does not exist
+	ClassSlowDown     = "slow_down"      // the store asks for less
+	ClassDigest       = "digest"         // the body is not what its SHA-256 says
+	Class5xx          = "5xx"            // the store's own trouble
+	ClassOther        = "other"
+)
+
+// Classes lists every class.
+func Classes() []string {
+	return []string{
+		ClassUnreachable, ClassTimeout, ClassDenied, ClassNoSuchBucket,
+		ClassSlowDown, ClassDigest, Class5xx, ClassOther,
+	}
+}
+
+// Class says what an error of a Store is about. The store's own word comes
+// first (https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html),
+// then the status, which is all that a HEAD gets, then the connection.
+func Class(err error) string {
+	if api, ok := errors.AsType[smithy.APIError](err); ok {
+		if class := classOfCode(api.ErrorCode()); class != "" {
+			return class
+		}
+	}
+	if response, ok := errors.AsType[*smithyhttp.ResponseError](err); ok {
+		if class := classOfStatus(response.HTTPStatusCode()); class != "" {
+			return class
+		}
+	}
+	return classOfConnection(err)
+}
+
+func classOfCode(code string) string {
+	switch code {
+	case "BadDigest", "InvalidDigest", "XAmzContentSHA256Mismatch", "XAmzContentChecksumMismatch":
+		return ClassDigest
+	case "XAdminUserNotFound": // versitygw, with status 404
+		return ClassDenied
+	case "NoSuchBucket":
+		return ClassNoSuchBucket
+	case "SlowDown", "RequestLimitExceeded", "Throttling", "ThrottlingException", "TooManyRequests":
+		return ClassSlowDown
+	case "RequestTimeout":
+		return ClassTimeout
+	}
+	return ""
+}
+
+func classOfStatus(status int) string {
+	switch {
+	case status == http.StatusUnauthorized || status == http.StatusForbidden:
+		return ClassDenied
+	case status == http.StatusNotFound:
+		return ClassNoSuchBucket // the only thing that a PUT or a HEAD of the bucket can miss
+	case status == http.StatusTooManyRequests:
+		return ClassSlowDown
+	case status >= http.StatusInternalServerError:
+		return Class5xx
+	}
+	return ""
+}
+
+func classOfConnection(err error) string {
+	if network, ok := errors.AsType[net.Error](err); errors.Is(err, context.DeadlineExceeded) || ok && network.Timeout() {
+		return ClassTimeout
+	}
+	if _, ok := errors.AsType[*net.OpError](err); ok || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.EPIPE) {
+		return ClassUnreachable
+	}
+	return ClassOther
+}

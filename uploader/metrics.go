@@ -1,0 +1,93 @@
+package uploader
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/yagi-crash/yagi/uploader/internal/objstore"
+)
+
+// What became of one delivery of a report. Every delivery ends in exactly one
+// of these.
+const (
+	resultStored  = "stored"  // in the bucket, and acknowledged
+	resultRetried = "retried" // comes again
+	resultHeld    = "held"    // this release cannot store it; comes again at leisure
+)
+
+// What became of the PUT of one object.
+const (
+	putStored = "stored"
+	putFailed = "failed"
+)
+
+// What an error is about, besides the classes of package objstore.
+const (
+	classQueue   = "queue"   // NATS, a stream or a consumer
+	classVersion = "version" // a message for a newer release
+	classChunked = "chunked" // a report in pieces, which this release does not gather
+	classDamaged = "damaged" // a message that is not what intake published
+	classPanic   = "panic"   // a fault of ours
+	classGrace   = "grace"   // handed back unfinished when the process ended
+)
+
+// metrics are all metrics of this tier, in seconds and bytes.
+type metrics struct {
+	depth            prometheus.Gauge
+	inHand           prometheus.Gauge
+	receivedToStored prometheus.Histogram
+	reports          *prometheus.CounterVec
+	puts             *prometheus.CounterVec
+	putSeconds       prometheus.Histogram
+	putBytes         prometheus.Counter
+	errors           *prometheus.CounterVec
+}
+
+func newMetrics() *metrics {
+	m := &metrics{
+		depth: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "uploader_queue_depth",
+			Help: "Reports in the queue that are not stored yet, over all partitions; every uploader says the same.",
+		}),
+		inHand: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "uploader_in_hand",
+			Help: "Reports that workers have in hand, UPLOADER_WORKERS at the most.",
+		}),
+		receivedToStored: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name:    "uploader_received_to_stored_seconds",
+			Help:    "From when intake had a report to when it was stored and acknowledged.",
+			Buckets: []float64{.05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600, 4 * 3600, 24 * 3600},
+		}),
+		reports: counterVec("uploader_reports_total", "Deliveries of reports, by what became of them.", "result"),
+		puts:    counterVec("uploader_puts_total", "PUTs of objects, by what became of them.", "result"),
+		putSeconds: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name:    "uploader_put_seconds",
+			Help:    "Time that the PUT of an object took, failed ones too.",
+			Buckets: []float64{.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 20, 60},
+		}),
+		putBytes: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "uploader_put_bytes_total",
+			Help: "Bytes of objects that were stored.",
+		}),
+		errors: counterVec("uploader_errors_total", "Errors, by what they were about.", "class"),
+	}
+	// A series that is there from the start shows its first increase.
+	zero(m.reports, resultStored, resultRetried, resultHeld)
+	zero(m.puts, putStored, putFailed)
+	zero(m.errors, append(objstore.Classes(), classQueue, classVersion, classChunked, classDamaged, classPanic, classGrace)...)
+	return m
+}
+
+// register shows the metrics in reg.
+func (m *metrics) register(reg prometheus.Registerer) {
+	reg.MustRegister(m.depth, m.inHand, m.receivedToStored, m.reports, m.puts, m.putSeconds, m.putBytes, m.errors)
+}
+
+func counterVec(name, help, label string) *prometheus.CounterVec {
+	return prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, []string{label})
+}
+
+func zero(vec *prometheus.CounterVec, values ...string) {
+	for _, v := range values {
+		vec.WithLabelValues(v)
+	}
+}

@@ -1,0 +1,200 @@
+package uploader
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/yagi-crash/yagi/pkg/queue"
+)
+
+const (
+	// surveyEvery is how often the partitions are looked at: a new one is
+	// drained, and the depth is true, within this time.
+	surveyEvery = 5 * time.Second
+	// inspectTimeout ends one question about one partition, so that a partition
+	// without a leader does not keep the others from being seen.
+	inspectTimeout = 2 * time.Second
+	// pullWait is how long a worker waits for a report before it looks at other
+	// partitions, and so the longest that an idle uploader takes to stop.
+	pullWait = time.Second
+	// restMin and restMax are between attempts to reach the queue: soon at
+	// first, so that a blip is over soon, and bounded, so that its return is
+	// noticed.
+	restMin = 100 * time.Millisecond
+	restMax = 5 * time.Second
+)
+
+// census is what a survey found.
+type census struct {
+	// partitions are the consumers that can be drained, in the order of their
+	// streams' numbers; nil when the survey could not tell.
+	partitions []jetstream.Consumer
+	// depth is how many reports are not stored yet, over all partitions.
+	depth       uint64
+	differences []queue.Difference
+}
+
+// watch surveys the partitions until ctx ends. It returns an error when a live
+// stream or consumer must not be worked with.
+func (u *Uploader) watch(ctx context.Context) error {
+	said := map[string]bool{} // differences that were warned of
+	trouble, failures := "", 0
+	for ctx.Err() == nil {
+		found, err := u.survey(ctx)
+		if fatal := queue.Fatal(found.differences); len(fatal) > 0 {
+			return refusal(fatal)
+		}
+		for _, d := range found.differences {
+			if !said[d.String()] {
+				said[d.String()] = true
+				u.log.Warn().Stringer("difference", d).Msg("the queue is not as it should be")
+			}
+		}
+		if found.partitions != nil {
+			u.partitions.Store(&found.partitions)
+		}
+		if err == nil {
+			u.metrics.depth.Set(float64(found.depth)) // some partitions' alone would be a false low
+			trouble, failures = "", 0
+			pause(ctx, surveyEvery)
+			continue
+		}
+		failures++
+		u.metrics.errors.WithLabelValues(classQueue).Inc()
+		if err.Error() != trouble && ctx.Err() == nil {
+			trouble = err.Error()
+			u.log.Warn().Err(err).Msg("not every partition can be drained")
+		}
+		pause(ctx, backoff(failures, restMin, restMax))
+	}
+	return nil
+}
+
+// refusal is the error that names fatal differences.
+func refusal(fatal []queue.Difference) error {
+	errs := make([]error, 0, len(fatal))
+	for _, d := range fatal {
+		errs = append(errs, errors.New(d.String()))
+	}
+	return fmt.Errorf("checking the queue, which could lose or hide reports: %w", errors.Join(errs...))
+}
+
+// survey looks at every partition that there is. What it found is true also
+// when it returns an error, which tells what keeps the others from being
+// drained.
+func (u *Uploader) survey(ctx context.Context) (census, error) {
+	if !u.nc.IsConnected() {
+		return census{}, errors.New("not connected to NATS")
+	}
+	numbers, err := u.numbers(ctx)
+	if err != nil {
+		return census{}, fmt.Errorf("listing the streams: %w", err)
+	}
+	found := census{partitions: []jetstream.Consumer{}}
+	if len(numbers) == 0 {
+		return found, fmt.Errorf("no stream on %s: crashctl stream apply makes them", queue.Subjects)
+	}
+	var errs []error
+	for _, p := range numbers {
+		errs = append(errs, u.inspect(ctx, p, &found))
+	}
+	return found, errors.Join(errs...)
+}
+
+// numbers lists the partitions that have a stream, in order.
+func (u *Uploader) numbers(ctx context.Context) ([]int, error) {
+	ctx, cancel := context.WithTimeout(ctx, inspectTimeout)
+	defer cancel()
+	var numbers []int
+	list := u.js.StreamNames(ctx, jetstream.WithStreamListSubject(queue.Subjects))
+	for name := range list.Name() {
+		if p, ok := queue.PartitionOf(name); ok {
+			numbers = append(numbers, p)
+		}
+	}
+	slices.Sort(numbers)
+	return numbers, list.Err()
+}
+
+// inspect adds one partition to what was found.
+func (u *Uploader) inspect(ctx context.Context, p int, found *census) error {
+	ctx, cancel := context.WithTimeout(ctx, inspectTimeout)
+	defer cancel()
+	name := queue.StreamName(p)
+	stream, err := u.js.Stream(ctx, name)
+	if err != nil {
+		return fmt.Errorf("looking at stream %s: %w", name, err)
+	}
+	found.differences = append(found.differences,
+		queue.CheckStream(queue.StreamConfig(p, u.cfg.NATS), stream.CachedInfo().Config)...)
+	consumer, err := stream.Consumer(ctx, queue.Consumer)
+	if err != nil {
+		return fmt.Errorf("looking at consumer %s of %s: %w", queue.Consumer, name, err)
+	}
+	info := consumer.CachedInfo()
+	found.differences = append(found.differences,
+		queue.CheckConsumer(name, queue.ConsumerConfig(p, u.cfg.NATS), info.Config)...)
+	found.depth += info.NumPending + uint64(info.NumAckPending)
+	found.partitions = append(found.partitions, consumer)
+	return nil
+}
+
+// errNothing means that there is nothing to take reports from.
+var errNothing = errors.New("no partition can be drained now")
+
+// take asks for one report, never more: what lies in a worker's hands or on the
+// wire to it counts against the ack wait. It begins with the partition where
+// the worker is at home, goes round the others, and then waits at home. No
+// message and no error means that there was none for pullWait.
+//
+// A pull is never cancelled, not even by the end: the server could send a
+// report to a worker that no longer listens, and the report would lie there for
+// an ack wait. It ends by itself within pullWait.
+func (u *Uploader) take(w, turn int) (jetstream.Msg, error) {
+	parts := *u.partitions.Load()
+	// nats.go leaks a subscription when it cannot send a pull, and an outage is
+	// many pulls long.
+	if len(parts) == 0 || !u.nc.IsConnected() {
+		return nil, errNothing
+	}
+	at := home(w, turn, u.cfg.Workers, len(parts))
+	var errs []error
+	if len(parts) > 1 {
+		for i := range parts {
+			msg, err := first(parts[(at+i)%len(parts)].FetchNoWait(1))
+			if msg != nil {
+				return msg, nil
+			}
+			errs = append(errs, err)
+		}
+	}
+	msg, err := first(parts[at].Fetch(1, jetstream.FetchMaxWait(pullWait)))
+	if msg != nil {
+		return msg, nil
+	}
+	return nil, errors.Join(append(errs, err)...)
+}
+
+// home returns where worker w begins its turn. Every partition is home to a
+// worker: with fewer workers than partitions, each worker has several and goes
+// from one to the next.
+func home(w, turn, workers, partitions int) int {
+	if workers >= partitions {
+		return w % partitions
+	}
+	return (w + turn*workers) % partitions
+}
+
+// first returns the one message of a batch of one, or nil.
+func first(batch jetstream.MessageBatch, err error) (jetstream.Msg, error) {
+	if err != nil {
+		return nil, err
+	}
+	msg := <-batch.Messages()
+	return msg, batch.Error()
+}

@@ -1,0 +1,129 @@
+package uploader
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/yagi-crash/yagi/pkg/crash"
+	"github.com/yagi-crash/yagi/pkg/layout"
+	"github.com/yagi-crash/yagi/pkg/queue"
+	"github.com/yagi-crash/yagi/uploader/internal/objstore"
+)
+
+const (
+	// holdFor is how long a report that this release cannot store stays away.
+	// Long enough to leave the workers to the others, short enough that an
+	// upgraded uploader soon gets it.
+	holdFor = 5 * time.Minute
+	// ackTimeout is how long the queue may take to confirm. A report that is
+	// stored and not confirmed is stored again, so waiting out an election of
+	// 4 to 9 s is worth it.
+	ackTimeout = 10 * time.Second
+)
+
+// verdict is how it went with a report, and what the queue is to be told.
+type verdict struct {
+	result string        // resultStored, resultRetried or resultHeld
+	after  time.Duration // until the report comes again, unless it is stored
+	class  string        // what err is about, for metrics
+	err    error
+
+	report  *crash.Sealed // nil when it could not be read
+	objects int           // how many were put
+	bytes   int           // their sizes together
+}
+
+// process is the whole life of a report in this tier.
+func (u *Uploader) process(ctx context.Context, header nats.Header, body []byte) (v verdict) {
+	var err error
+	if v.report, err = queue.Decode(header, body); err != nil {
+		return v.hold(classOfMessage(err), err)
+	}
+	objects, err := layout.Objects(v.report)
+	if err != nil {
+		return v.hold(classDamaged, err)
+	}
+	for _, o := range objects {
+		if err := u.put(ctx, o); err != nil {
+			return v.notPut(err)
+		}
+		v.objects++
+		v.bytes += len(o.Body)
+	}
+	v.result = resultStored
+	return v
+}
+
+// notPut tells a store that is not well, which time heals, from a report that
+// was damaged in the queue, which nothing heals: the store, as it must, refuses
+// a body that is not what intake received.
+func (v verdict) notPut(err error) verdict {
+	class := objstore.Class(err)
+	if class == objstore.ClassDigest {
+		if damage := v.report.Verify(); damage != nil {
+			return v.hold(classDamaged, damage)
+		}
+	}
+	return v.retry(class, err)
+}
+
+// retry has the report come again soon; handle says when.
+func (v verdict) retry(class string, err error) verdict {
+	v.result, v.class, v.err = resultRetried, class, err
+	return v
+}
+
+// hold has the report come again at leisure.
+func (v verdict) hold(class string, err error) verdict {
+	v.result, v.class, v.err, v.after = resultHeld, class, err, holdFor
+	return v
+}
+
+func (u *Uploader) put(ctx context.Context, o layout.Object) error {
+	start := time.Now()
+	err := u.store.Put(ctx, o)
+	u.metrics.putSeconds.Observe(time.Since(start).Seconds())
+	if err != nil {
+		u.metrics.puts.WithLabelValues(putFailed).Inc()
+		return err
+	}
+	u.metrics.puts.WithLabelValues(putStored).Inc()
+	u.metrics.putBytes.Add(float64(len(o.Body)))
+	return nil
+}
+
+// classOfMessage says why a message could not be read.
+func classOfMessage(err error) string {
+	switch {
+	case errors.Is(err, queue.ErrVersion):
+		return classVersion
+	case errors.Is(err, queue.ErrChunked):
+		return classChunked
+	}
+	return classDamaged
+}
+
+// settle tells the queue how it went, and is the only function that does. After
+// an error the report comes again, at the latest when its ack wait is over.
+func settle(ctx context.Context, msg jetstream.Msg, v verdict) error {
+	switch v.result {
+	case resultStored:
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), ackTimeout)
+		defer cancel()
+		if err := msg.DoubleAck(ctx); err != nil {
+			return fmt.Errorf("acknowledging: %w", err)
+		}
+		return nil
+	case resultRetried, resultHeld:
+		if err := msg.NakWithDelay(v.after); err != nil {
+			return fmt.Errorf("handing back: %w", err)
+		}
+		return nil
+	}
+	panic("uploader: no such verdict: " + v.result)
+}

@@ -1,0 +1,170 @@
+// Package uploader moves crash reports from the queue into the bucket.
+//
+// What it promises:
+//
+//   - A report is acknowledged, and so leaves the queue, only after the bucket
+//     has taken its every object, raw_crash last. A report may be written more
+//     than once, with the same bytes under the same keys.
+//   - Whatever is down, the process runs, says so on its heartbeat, and goes on
+//     by itself. It ends with an error only where a live stream or consumer
+//     could lose or hide reports.
+//   - A report that this release cannot read, or that is damaged, holds nothing
+//     up: it stays in the queue, is counted, and is tried again at leisure.
+//   - At the end of its context it finishes what it has in hand and hands the
+//     rest back to the other uploaders.
+//
+// process is the life of a report here, and settle the one function that tells
+// the queue how that went. Any number of uploaders may run.
+package uploader
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/rs/zerolog"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/yagi-crash/yagi/pkg/layout"
+	"github.com/yagi-crash/yagi/pkg/queue"
+	"github.com/yagi-crash/yagi/uploader/internal/objstore"
+)
+
+// store is the bucket. Put returns nil only once the object is there for good,
+// and does no harm when the object is there already. Probe returns nil when Put
+// may be expected to work.
+type store interface {
+	Put(context.Context, layout.Object) error
+	Probe(context.Context) error
+}
+
+// Uploader is an uploader process as a value. Make it with Listen.
+type Uploader struct {
+	cfg     Config
+	log     zerolog.Logger
+	admin   net.Listener
+	store   store
+	metrics *metrics
+	// inProgressEvery is queue.InProgressEvery, but in tests.
+	inProgressEvery time.Duration
+
+	nc *nats.Conn          // from Run on
+	js jetstream.JetStream // from Run on
+	// partitions are the consumers that can be drained, as the last survey found
+	// them.
+	partitions atomic.Pointer[[]jetstream.Consumer]
+	draining   atomic.Bool
+}
+
+// Listen takes the admin address and returns an uploader that is ready to Run.
+// The caller has to Run it, which closes the address, and only once. Neither
+// the queue nor the bucket is called. The error is about the address, or about
+// AWS settings that cannot be read.
+func Listen(ctx context.Context, cfg Config, log zerolog.Logger) (*Uploader, error) {
+	bucket, err := objstore.New(ctx, objstore.Config{
+		Bucket:      cfg.Bucket,
+		Endpoint:    cfg.S3.Endpoint,
+		Region:      cfg.S3.Region,
+		AccessKey:   cfg.S3.AccessKey,
+		SecretKey:   cfg.S3.SecretKey.Reveal(),
+		PutTimeout:  cfg.PutTimeout,
+		Concurrency: cfg.Workers,
+	})
+	if err != nil {
+		return nil, err
+	}
+	var lc net.ListenConfig
+	admin, err := lc.Listen(ctx, "tcp", cfg.AdminAddr)
+	if err != nil {
+		return nil, fmt.Errorf("listening on UPLOADER_ADMIN_ADDR: %w", err)
+	}
+	u := &Uploader{
+		cfg:             cfg,
+		log:             log,
+		admin:           admin,
+		store:           bucket,
+		metrics:         newMetrics(),
+		inProgressEvery: queue.InProgressEvery,
+	}
+	u.partitions.Store(&[]jetstream.Consumer{})
+	return u, nil
+}
+
+// AdminAddr returns the host:port of the operators' pages.
+func (u *Uploader) AdminAddr() string { return u.admin.Addr().String() }
+
+// errGrace ends work that outlasts Config.Grace.
+var errGrace = errors.New("the time to finish is over")
+
+// Run moves reports until ctx ends, then finishes what is in hand, and returns
+// nil. It returns an error when the NATS settings cannot be used, when serving
+// the admin pages fails, or when a live stream or consumer differs from what
+// package queue wants in a way that could lose or hide reports; that error
+// names each difference.
+func (u *Uploader) Run(ctx context.Context) error {
+	if err := u.connect(); err != nil {
+		return errors.Join(err, u.admin.Close())
+	}
+	defer u.disconnect()
+	served, stopServing := u.serve()
+	defer stopServing()
+
+	// What is in hand outlives ctx, by Grace at the most.
+	work, abandon := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer abandon(nil)
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return u.watch(ctx) })
+	group.Go(func() error {
+		select {
+		case err := <-served:
+			return fmt.Errorf("serving the admin pages: %w", err)
+		case <-ctx.Done():
+			return nil
+		}
+	})
+	for w := range u.cfg.Workers {
+		group.Go(func() error {
+			u.drain(ctx, work, w)
+			return nil
+		})
+	}
+
+	<-ctx.Done()
+	u.draining.Store(true)
+	u.log.Info().Msg("uploader is draining")
+	grace := time.AfterFunc(u.cfg.Grace, func() { abandon(errGrace) })
+	defer grace.Stop()
+	err := group.Wait()
+	u.log.Info().Msg("uploader has stopped")
+	return err
+}
+
+func (u *Uploader) connect() error {
+	nc, err := queue.Connect(u.cfg.NATS, "uploader", u.log)
+	if err != nil {
+		return err
+	}
+	js, err := jetstream.New(nc)
+	if err != nil {
+		nc.Close()
+		return fmt.Errorf("opening JetStream: %w", err)
+	}
+	u.nc, u.js = nc, js
+	return nil
+}
+
+// flushTimeout is how long the last words to the queue may take to leave. What
+// does not leave costs the reports concerned an ack wait, no more.
+const flushTimeout = 2 * time.Second
+
+func (u *Uploader) disconnect() {
+	if u.nc.IsConnected() {
+		_ = u.nc.FlushTimeout(flushTimeout)
+	}
+	u.nc.Close()
+}

@@ -1,0 +1,153 @@
+package uploader
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/rs/zerolog"
+)
+
+// drain is worker w: it takes one report at a time, until ctx ends. Reports in
+// hand run under work.
+func (u *Uploader) drain(ctx, work context.Context, w int) {
+	failures := 0
+	for turn := 0; ctx.Err() == nil; turn++ {
+		msg, err := u.take(w, turn)
+		switch {
+		case err != nil:
+			failures++
+			if !errors.Is(err, errNothing) {
+				u.metrics.errors.WithLabelValues(classQueue).Inc()
+			}
+			pause(ctx, backoff(failures, restMin, restMax))
+			continue
+		case msg == nil: // none there is
+		case ctx.Err() != nil: // it came together with the end
+			if err := settle(work, msg, verdict{result: resultRetried}); err != nil {
+				u.log.Warn().Err(err).Msg("a report that was not begun comes again after its ack wait")
+			}
+		default:
+			u.handle(work, msg)
+		}
+		failures = 0
+	}
+}
+
+// handle takes a message through process and settle, and gives an account. The
+// work is over early when ctx ends.
+func (u *Uploader) handle(ctx context.Context, msg jetstream.Msg) {
+	u.metrics.inHand.Inc()
+	defer u.metrics.inHand.Dec()
+	start := time.Now()
+	var meta jetstream.MsgMetadata
+	if m, err := msg.Metadata(); err == nil { // a message that was pulled always has it
+		meta = *m
+	}
+
+	letGo := u.keep(msg)
+	v := u.attempt(ctx, msg)
+	letGo()
+	switch {
+	case v.result != resultRetried:
+	case ctx.Err() != nil: // not the store's fault, so another uploader may have it at once
+		v.class, v.err = classGrace, errors.Join(context.Cause(ctx), v.err)
+	default:
+		v.after = backoff(int(meta.NumDelivered), u.cfg.RetryMin, u.cfg.RetryMax)
+	}
+	if err := settle(ctx, msg, v); err != nil {
+		v = v.retry(classQueue, errors.Join(v.err, err))
+	}
+	u.account(v, meta, time.Since(start))
+}
+
+// attempt is process, with a panic as one more reason to hold a report back: it
+// is a fault of this release, and the report would bring down one uploader
+// after the other.
+func (u *Uploader) attempt(ctx context.Context, msg jetstream.Msg) (v verdict) {
+	defer func() {
+		if cause := recover(); cause != nil {
+			v = v.hold(classPanic, fmt.Errorf("processing panicked: %v\n%s", cause, debug.Stack()))
+		}
+	}()
+	return u.process(ctx, msg.Headers(), msg.Data())
+}
+
+// keep tells the queue every now and then that the message is in hand, so that
+// nobody else gets it, until letGo has returned.
+func (u *Uploader) keep(msg jetstream.Msg) (letGo func()) {
+	done := make(chan struct{})
+	var ended sync.WaitGroup
+	ended.Go(func() {
+		tick := time.NewTicker(u.inProgressEvery)
+		defer tick.Stop()
+		for {
+			select {
+			case <-tick.C:
+				_ = msg.InProgress() // fails when NATS is away; settle will tell
+			case <-done:
+				return
+			}
+		}
+	})
+	return func() {
+		close(done)
+		ended.Wait()
+	}
+}
+
+// account counts and logs what became of one delivery of a report.
+func (u *Uploader) account(v verdict, meta jetstream.MsgMetadata, took time.Duration) {
+	u.metrics.reports.WithLabelValues(v.result).Inc()
+	level := zerolog.InfoLevel
+	switch v.result {
+	case resultStored:
+		u.metrics.receivedToStored.Observe(max(0, time.Since(v.report.Received).Seconds()))
+	case resultRetried:
+		level = zerolog.WarnLevel
+	case resultHeld:
+		level = zerolog.ErrorLevel
+	}
+	event := u.log.WithLevel(level).Str("result", v.result)
+	if v.report != nil {
+		event.Str("crash_id", string(v.report.ID))
+	}
+	if v.err != nil {
+		u.metrics.errors.WithLabelValues(v.class).Inc()
+		event.Err(v.err).Str("class", v.class).Dur("again_in_ms", v.after)
+	}
+	event.Int("objects", v.objects).
+		Int("bytes", v.bytes).
+		Dur("took_ms", took).
+		Uint64("delivered", meta.NumDelivered).
+		Str("stream", meta.Stream).
+		Uint64("sequence", meta.Sequence.Stream).
+		Msg("report")
+}
+
+// pause returns after d, or when ctx ends.
+func pause(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}
+
+// backoff returns how long to wait after the nth failure in a row: shortest,
+// doubled each time, longest at the most, and up to a half less, so that those
+// who failed together do not come back together.
+func backoff(n int, shortest, longest time.Duration) time.Duration {
+	d := shortest
+	for i := 1; i < n && d < longest; i++ {
+		d *= 2
+	}
+	d = min(d, longest)
+	return d - rand.N(d/2+1)
+}
