@@ -88,10 +88,15 @@ func (c *comparison) compare(field string, want, live any) *Difference {
 }
 
 func words(v any) string {
-	if d, ok := v.(time.Duration); ok && d == 0 {
-		return "none"
+	switch v := v.(type) {
+	case string:
+		return v
+	case time.Duration:
+		if v == 0 {
+			return "none"
+		}
 	}
-	return strings.ToLower(fmt.Sprint(v))
+	return strings.ToLower(fmt.Sprint(v)) // the client library spells policies with a capital
 }
 
 func size(n int64) string {

@@ -3,7 +3,9 @@ package queue
 import (
 	"errors"
 	"fmt"
+	"net/url"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -64,6 +66,7 @@ func (c *Config) Validate() error {
 // role names the connection on the server and its inbox (_INBOX_<role>), which
 // permissions are given for. Its comings and goings are logged.
 func Connect(cfg Config, role string, log zerolog.Logger) (*nats.Conn, error) {
+	events := &comings{log: log}
 	options := []nats.Option{
 		nats.Name("yagi " + role),
 		nats.CustomInboxPrefix("_INBOX_" + role),
@@ -82,33 +85,65 @@ func Connect(cfg Config, role string, log zerolog.Logger) (*nats.Conn, error) {
 		// no context ends it; longer than a leader election, and a server that
 		// takes nothing for so long is left.
 		nats.FlusherTimeout(10 * time.Second),
-		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
-			if err != nil { // nil where this side hung up
-				log.Warn().Err(err).Msg("NATS is away")
-			}
-		}),
-		nats.ReconnectHandler(func(c *nats.Conn) { logConnected(log, c) }),
-		nats.ConnectHandler(func(c *nats.Conn) { logConnected(log, c) }),
-		nats.ErrorHandler(func(_ *nats.Conn, sub *nats.Subscription, err error) {
-			event := log.Error().Err(err)
-			if sub != nil {
-				event = event.Str("subject", sub.Subject)
-			}
-			event.Msg("NATS reports trouble") // also the only sign of a missing permission
-		}),
+		nats.ConnectHandler(events.connected),
+		nats.ReconnectHandler(events.connected),
+		nats.DisconnectErrHandler(events.gone),
+		nats.ReconnectErrHandler(events.failed),
+		nats.ErrorHandler(events.trouble),
 	}
 	if cfg.Creds != "" {
 		options = append(options, nats.UserCredentials(cfg.Creds))
 	}
 	nc, err := nats.Connect(cfg.URL, options...)
+	if bad, ok := errors.AsType[*url.Error](err); ok {
+		err = bad.Err // the rest of the error quotes the URL, with its password
+	}
 	if err != nil {
-		return nil, fmt.Errorf("connecting to NATS: %w", err)
+		return nil, fmt.Errorf("connecting to NATS_URL: %w", err)
 	}
 	return nc, nil
 }
 
-func logConnected(log zerolog.Logger, c *nats.Conn) {
-	log.Info().Str("server", c.ConnectedServerName()).Str("version", c.ConnectedServerVersion()).Msg("NATS is connected")
+// comings logs a connection's comings and goings, each reason for which it
+// cannot be made once.
+type comings struct {
+	log    zerolog.Logger
+	mu     sync.Mutex
+	reason string // why the last attempt failed
+}
+
+func (c *comings) connected(nc *nats.Conn) {
+	c.set("")
+	c.log.Info().Str("server", nc.ConnectedServerName()).Str("version", nc.ConnectedServerVersion()).Msg("NATS is connected")
+}
+
+func (c *comings) gone(_ *nats.Conn, err error) {
+	if err != nil { // nil where this side hung up
+		c.log.Warn().Err(err).Msg("NATS is away")
+	}
+}
+
+func (c *comings) failed(_ *nats.Conn, err error) {
+	if c.set(err.Error()) {
+		c.log.Warn().Err(err).Msg("NATS cannot be reached")
+	}
+}
+
+// trouble is also the only sign of a missing permission.
+func (c *comings) trouble(_ *nats.Conn, sub *nats.Subscription, err error) {
+	event := c.log.Error().Err(err)
+	if sub != nil {
+		event.Str("subject", sub.Subject)
+	}
+	event.Msg("NATS reports trouble")
+}
+
+func (c *comings) set(reason string) (changed bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	changed = c.reason != reason
+	c.reason = reason
+	return changed
 }
 
 // CheckServer tells what is wrong with the connection or the server at its

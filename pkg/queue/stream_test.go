@@ -279,3 +279,10 @@ func TestValidateNamesEverySetting(t *testing.T) {
 		t.Errorf("%v does not name %v", err, missing)
 	}
 }
+
+func TestConnectErrorHidesThePassword(t *testing.T) {
+	_, err := queue.Connect(queue.Config{URL: "nats://user:s3cret@host:bad"}, "test", zerolog.Nop())
+	if err == nil || strings.Contains(err.Error(), "s3cret") || !strings.Contains(err.Error(), "NATS_URL") {
+		t.Errorf("got %v, want an error that names NATS_URL and no password", err)
+	}
+}

@@ -1,0 +1,70 @@
+# Everything here needs Go, make, git and gcc (for -race), and nothing else.
+# make run and make test are the two that matter; both work in a fresh clone.
+
+MODULES  = pkg intake uploader deploy
+PACKAGES = $(MODULES:%=./%/...)
+PROGRAMS = ./intake/cmd/intake ./uploader/cmd/uploader ./deploy/cmd/local ./deploy/cmd/crashctl
+
+# How long each fuzz target runs.
+FUZZTIME ?= 10s
+
+GOLANGCI_VERSION = 2.15.0
+GOLANGCI         = $(CURDIR)/bin/golangci-lint
+
+.DEFAULT_GOAL = help
+.NOTPARALLEL:
+.PHONY: help run build test lint golangci-lint fuzz bench docs docs-check tidy standalone check
+
+help: ## list these commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
+
+run: ## start everything on this machine: intake, uploader, NATS, S3
+	go build -trimpath -o bin/ ./deploy/cmd/local
+	./bin/local
+
+build: ## build every program into bin/
+	go build -trimpath -o bin/ $(PROGRAMS)
+
+test: ## run every test of every module, against a real NATS and a real S3
+	go test -race -timeout 6m $(PACKAGES)
+
+lint: golangci-lint ## run the linters of .golangci.yml
+	@status=0; for module in $(MODULES); do \
+		(cd $$module && $(GOLANGCI) run ./...) || status=1; \
+	done; exit $$status
+
+golangci-lint:
+	@[ "$$($(GOLANGCI) version --short 2>/dev/null)" = $(GOLANGCI_VERSION) ] || { \
+		echo "building golangci-lint $(GOLANGCI_VERSION), which takes some minutes"; \
+		GOBIN=$(CURDIR)/bin go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v$(GOLANGCI_VERSION); }
+
+fuzz: ## run every fuzz target for FUZZTIME (10s)
+	@for file in $$(grep -rl --include='*_test.go' '^func Fuzz' $(MODULES)); do \
+		for target in $$(sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\)(.*/\1/p' $$file); do \
+			echo "$$file: $$target"; \
+			go test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) ./$$(dirname $$file) || exit 1; \
+		done; \
+	done
+
+bench: ## run every benchmark
+	go test -run '^$$' -bench . -benchmem $(PACKAGES)
+
+docs: ## write the table of settings into README.md
+	go run ./deploy/docs
+
+docs-check:
+	go run ./deploy/docs -check
+
+tidy: ## tidy every go.mod
+	for module in $(MODULES); do (cd $$module && GOWORK=off go mod tidy) || exit 1; done
+
+# Each module by itself, as an image builds it. The workspace hides a
+# requirement that is missing from a go.mod.
+standalone:
+	for module in $(MODULES); do \
+		(cd $$module && export GOWORK=off && go build ./... && go vet ./... && go mod tidy -diff) || exit 1; \
+	done
+
+# The tests come last, so that their verdict ends the output.
+check: FUZZTIME = 3s
+check: docs-check standalone lint fuzz test ## all that CI runs

@@ -1,0 +1,72 @@
+package main
+
+import (
+	"fmt"
+	"net/url"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+)
+
+// A replica that goes offline needs attention, and the rest is still told.
+func TestStatusOfACluster(t *testing.T) {
+	servers := startCluster(t)
+	environ := []string{"NATS_URL=" + servers["n1"].ClientURL() + "," + servers["n2"].ClientURL(), "NATS_REPLICAS=3", "NATS_STREAM_MAX_BYTES=64MiB"}
+	for { // The servers have to elect a leader first.
+		got := crashctl(t, environ, "stream", "apply", "--yes", "--timeout=10s")
+		if got.code == 0 {
+			break
+		}
+		if t.Context().Err() != nil {
+			t.Fatalf("%+v", got)
+		}
+	}
+	publish(t, connect(t, servers["n1"].ClientURL()), 0, 1000)
+	s := readStatus(t, environ, 0)
+	stream := s.Partitions[0].Stream
+	if stream.Leader == "" || len(stream.Replicas) != 2 || s.Total.Backlog.Depth != 1 {
+		t.Fatalf("%+v", s.Partitions[0])
+	}
+
+	gone := stream.Replicas[0].Server
+	servers[gone].Shutdown()
+	servers[gone].WaitForShutdown()
+	environ[0] = "NATS_URL=" + servers[stream.Leader].ClientURL()
+	got := crashctl(t, environ, "status", "--timeout=20s") // an election may be going on
+	if got.code != 1 {
+		t.Errorf("exit code %d, want 1", got.code)
+	}
+	requireWords(t, got.out, "stream CRASHES_0: replica "+gone+" is offline")
+}
+
+// startCluster runs three servers that know each other, by name.
+func startCluster(t *testing.T) map[string]*server.Server {
+	t.Helper()
+	var ports []int
+	var routes []*url.URL
+	for range 3 {
+		free := listen(t)
+		var port int
+		if _, err := fmt.Sscanf(free.Addr().String(), "127.0.0.1:%d", &port); err != nil {
+			t.Fatal(err)
+		}
+		free.Close()
+		ports = append(ports, port)
+		routes = append(routes, &url.URL{Scheme: "nats", Host: free.Addr().String()})
+	}
+	servers := map[string]*server.Server{}
+	for i, port := range ports {
+		name := fmt.Sprintf("n%d", i+1)
+		servers[name] = newServer(t, &server.Options{
+			ServerName: name, JetStream: true, Routes: routes,
+			Cluster: server.ClusterOpts{Name: "test", Host: "127.0.0.1", Port: port},
+		})
+	}
+	for name, s := range servers {
+		if !s.ReadyForConnections(10 * time.Second) {
+			t.Fatalf("server %s is not ready after 10 s", name)
+		}
+	}
+	return servers
+}

@@ -1,0 +1,50 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+
+	"github.com/yagi-crash/yagi/pkg/queue"
+	"github.com/yagi-crash/yagi/pkg/settings"
+)
+
+// Config is what crashctl takes from its environment.
+type Config struct {
+	Queue queue.Config
+	// MonitorURLs are the monitoring addresses of the NATS servers, such as
+	// http://127.0.0.1:8222, several with commas between them. Without one,
+	// crashctl status cannot tell whether they sync always.
+	MonitorURLs []string `env:"NATS_MONITOR_URL"`
+}
+
+// Validate returns an error with a line for each address that is not one. It
+// does not repeat the address, which may carry a password.
+func (c *Config) Validate() error {
+	var errs []error
+	for i, m := range c.MonitorURLs {
+		u, err := url.Parse(m)
+		if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+			errs = append(errs, fmt.Errorf("NATS_MONITOR_URL: address %d is not one such as http://127.0.0.1:8222", i+1))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func load(environ []string) (Config, error) {
+	var cfg Config
+	err := settings.Load(environ, &cfg)
+	return cfg, err
+}
+
+// needs is the part of a command's help about its settings.
+const needs = `It needs these environment variables, the same as the services':
+
+    NATS_URL               where the NATS servers are, several with
+                           commas between them (required)
+    NATS_CREDS             path of a credentials file
+    NATS_PARTITIONS        number of streams of reports (1)
+    NATS_REPLICAS          servers that hold each stream (1)
+    NATS_STREAM_MAX_BYTES  size at which a stream is full (10GiB)
+    NATS_MAX_ACK_PENDING   reports in uploaders' hands at once (1000)
+`

@@ -1,0 +1,99 @@
+// Command crashctl is the operators' tool: it makes the streams and tells how
+// the queue is. It takes its settings from the same environment variables as
+// the services; crashctl --help lists the commands.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/alecthomas/kong"
+
+	"github.com/yagi-crash/yagi/pkg/telemetry"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // a second signal ends the process at once
+	os.Exit(run(ctx, os.Args[1:], os.Environ(), os.Stdout, os.Stderr))
+}
+
+// Exit codes other than 0.
+const (
+	exitTrouble    = 1 // something needs attention, or a step failed
+	exitCannotTell = 2 // wrong usage or settings, or no answer
+)
+
+const about = `Makes and watches the queue that crash reports go through.
+
+Settings come from environment variables, the same ones as the services':
+at least NATS_URL. Each command's help lists those that it needs.`
+
+type commands struct {
+	Timeout time.Duration    `default:"5s" help:"How long to wait for the connection, and then for the answers."`
+	Version kong.VersionFlag `help:"Print the version and end."`
+
+	Status status `cmd:"" help:"Show how the queue is; exit 1 when something needs attention."`
+	Stream stream `cmd:"" help:"Make the streams what they should be."`
+}
+
+// exit ends a command with a code of its own. Without an error the command has
+// said all there is to say.
+type exit struct {
+	code int
+	err  error
+}
+
+func (e *exit) Error() string { return fmt.Sprintf("exit code %d: %v", e.code, e.err) }
+
+// run is all that crashctl does; it returns the exit code.
+func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) int {
+	var c commands
+	told := false // --help and --version tell something, and that is all
+	parser := kong.Must(&c,
+		kong.Name("crashctl"),
+		kong.Description(about),
+		kong.Vars{"version": version()},
+		kong.Writers(stdout, stderr),
+		kong.Exit(func(int) { told = true }),
+		kong.BindTo(ctx, (*context.Context)(nil)),
+	)
+	command, err := parser.Parse(args)
+	if told {
+		return 0
+	}
+	if err != nil {
+		say(stderr, "crashctl:", err)
+		say(stderr, "crashctl --help tells how it is used.")
+		return exitCannotTell
+	}
+	err = command.Run(&session{environ: environ, timeout: c.Timeout, out: stdout})
+	if err == nil {
+		return 0
+	}
+	code := exitCannotTell
+	if e, ok := errors.AsType[*exit](err); ok {
+		code, err = e.code, e.err
+	}
+	if err != nil {
+		say(stderr, "crashctl:", err)
+	}
+	return code
+}
+
+func version() string {
+	b := telemetry.ReadBuild()
+	if b.Commit == "" {
+		return "crashctl " + b.Version
+	}
+	return fmt.Sprintf("crashctl %s (commit %s)", b.Version, b.Commit)
+}
+
+// say writes a line. A reader that has gone leaves nobody to tell.
+func say(w io.Writer, words ...any) { _, _ = fmt.Fprintln(w, words...) }

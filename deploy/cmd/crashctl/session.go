@@ -1,0 +1,149 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/url"
+	"slices"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/rs/zerolog"
+
+	"github.com/yagi-crash/yagi/pkg/queue"
+	"github.com/yagi-crash/yagi/pkg/settings"
+)
+
+// role names the operators' connection and its inbox, which permissions are
+// given for.
+const role = "ops"
+
+// session is what every command works with.
+type session struct {
+	environ []string
+	timeout time.Duration
+	out     io.Writer
+}
+
+// connect returns a connection over which JetStream answers, or gives up after
+// the timeout. Whoever asked for it closes it (js.Conn).
+func (s *session) connect(ctx context.Context, cfg queue.Config) (jetstream.JetStream, error) {
+	nc, err := s.dial(ctx, cfg)
+	if err != nil {
+		return nil, fmt.Errorf("connecting to NATS at %s: %w", masked(cfg), err)
+	}
+	js, err := s.open(ctx, nc)
+	if err != nil {
+		nc.Close()
+		return nil, fmt.Errorf("asking JetStream at %s: %w", masked(cfg), err)
+	}
+	return js, nil
+}
+
+func (s *session) dial(ctx context.Context, cfg queue.Config) (*nats.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, s.timeout)
+	defer cancel()
+	nc, err := begin(ctx, cfg)
+	if err == nil {
+		err = await(ctx, nc)
+	}
+	if errors.Is(err, context.DeadlineExceeded) {
+		err = fmt.Errorf("no connection within %s%s", s.timeout, hint(nc))
+	}
+	if err != nil && nc != nil {
+		nc.Close()
+	}
+	return nc, err
+}
+
+// open asks the simplest question: where JetStream is not enabled, every other
+// one would only be told that nobody listens.
+func (s *session) open(ctx context.Context, nc *nats.Conn) (jetstream.JetStream, error) {
+	js, err := jetstream.New(nc)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := s.asking(ctx, nc)
+	defer cancel()
+	if _, err := js.AccountInfo(ctx); err != nil {
+		return nil, cmp.Or(context.Cause(ctx), err)
+	}
+	return js, nil
+}
+
+// masked is NATS_URL without its passwords.
+func masked(cfg queue.Config) string {
+	all := settings.Effective(&cfg)
+	i := slices.IndexFunc(all, func(s settings.Setting) bool { return s.Key == "NATS_URL" })
+	return all[i].Value
+}
+
+// begin does not wait for longer than ctx. The first attempt of queue.Connect
+// does: 2 s for each address that is silent, and then its goroutine ends.
+func begin(ctx context.Context, cfg queue.Config) (*nats.Conn, error) {
+	type result struct {
+		nc  *nats.Conn
+		err error
+	}
+	dialed := make(chan result)
+	go func() {
+		nc, err := queue.Connect(cfg, role, zerolog.Nop())
+		select {
+		case dialed <- result{nc, err}:
+		case <-ctx.Done():
+			if nc != nil {
+				nc.Close()
+			}
+		}
+	}()
+	select {
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case r := <-dialed:
+		if _, ok := errors.AsType[*url.Error](r.err); ok {
+			// The error itself quotes the URL, and with it the password.
+			return nil, errors.New("NATS_URL is not a list of addresses such as nats://nats.example.com:4222")
+		}
+		return r.nc, r.err
+	}
+}
+
+func await(ctx context.Context, nc *nats.Conn) error {
+	connected := nc.StatusChanged(nats.CONNECTED)
+	defer nc.RemoveStatusListener(connected)
+	if nc.IsConnected() {
+		return nil
+	}
+	select {
+	case <-connected:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// hint is what the last server to answer said, refused credentials for example.
+func hint(nc *nats.Conn) string {
+	if nc == nil || nc.LastError() == nil {
+		return ""
+	}
+	return " (" + nc.LastError().Error() + ")"
+}
+
+// asking returns a context for questions to the server. It ends after the
+// timeout, and when the server refuses one, which it does not answer otherwise;
+// context.Cause says in words which it was.
+func (s *session) asking(ctx context.Context, nc *nats.Conn) (context.Context, context.CancelFunc) {
+	ctx, refuse := context.WithCancelCause(ctx)
+	nc.SetErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
+		if errors.Is(err, nats.ErrPermissionViolation) {
+			refuse(err)
+		}
+	})
+	ctx, cancel := context.WithTimeoutCause(ctx, s.timeout, fmt.Errorf("no answer within %s", s.timeout))
+	return ctx, func() { cancel(); refuse(nil) }
+}

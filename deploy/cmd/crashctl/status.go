@@ -1,0 +1,88 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+
+	"github.com/yagi-crash/yagi/deploy/internal/queuestatus"
+)
+
+type status struct {
+	JSON bool `help:"Print one JSON object, for machines."`
+}
+
+// Help is what crashctl status --help adds.
+func (*status) Help() string {
+	return `Shows for each partition how many reports are not uploaded yet (depth), how long the oldest of them has waited, how many are in the hands of uploaders (unacked) and were there before (redelivered), and how full the stream is; then how the dead letters, the replicas and the servers are. It only asks and changes nothing.
+
+Needing attention is: a stream or a consumer that is missing, or so different that it could lose or hide reports; a stream without a leader or above 80% of its limit; a report that has waited for more than 15 minutes; dead letters; a replica that is offline; a nats-server that is too old, or that does not sync always.
+
+` + needs + `
+and, to tell whether the servers sync always:
+
+    NATS_MONITOR_URL       their monitoring addresses, with commas
+                           between them (unknown without)
+
+Its user must be allowed to publish to $JS.API.> and to subscribe to _INBOX_ops.>.
+
+Exit codes:
+
+    0  all is well
+    1  something needs attention; the output says what
+    2  nothing is known to be wrong, but something could not be found out:
+       no connection, no answer, no permission; or wrong usage or settings
+
+Examples:
+
+    NATS_URL=nats://127.0.0.1:4222 crashctl status
+    NATS_URL=nats://127.0.0.1:4222 crashctl status --json | jq .total.backlog`
+}
+
+// Run prints the status in full, also when the exit code is not 0.
+func (c *status) Run(ctx context.Context, s *session) error {
+	cfg, err := load(s.environ)
+	if err != nil {
+		return err
+	}
+	found, err := s.status(ctx, cfg)
+	if err != nil && !c.JSON {
+		return err
+	}
+	if err != nil {
+		found = queuestatus.Nothing(err)
+	}
+	print := printTable
+	if c.JSON {
+		print = printJSON
+	}
+	if err := print(s.out, found); err != nil {
+		return fmt.Errorf("printing the status: %w", err)
+	}
+	switch {
+	case len(found.Attention) > 0:
+		return &exit{code: exitTrouble}
+	case len(found.CannotTell) > 0:
+		return &exit{code: exitCannotTell}
+	}
+	return nil
+}
+
+func (s *session) status(ctx context.Context, cfg Config) (*queuestatus.Status, error) {
+	js, err := s.connect(ctx, cfg.Queue)
+	if err != nil {
+		return nil, err
+	}
+	defer js.Conn().Close()
+	ctx, cancel := s.asking(ctx, js.Conn())
+	defer cancel()
+	return queuestatus.Read(ctx, js, cfg.Queue, cfg.MonitorURLs), nil
+}
+
+func printJSON(out io.Writer, s *queuestatus.Status) error {
+	e := json.NewEncoder(out)
+	e.SetEscapeHTML(false) // subjects have a >
+	e.SetIndent("", "  ")
+	return e.Encode(s)
+}

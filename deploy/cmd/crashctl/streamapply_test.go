@@ -1,0 +1,97 @@
+package main
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/yagi-crash/yagi/pkg/queue"
+)
+
+func streams(t *testing.T, js jetstream.JetStream) []string {
+	t.Helper()
+	names := []string{}
+	list := js.StreamNames(t.Context())
+	for name := range list.Name() {
+		names = append(names, name)
+	}
+	if err := list.Err(); err != nil {
+		t.Fatal(err)
+	}
+	return names
+}
+
+// Without --yes the steps are told, one a line, and none is taken.
+func TestApplyWithoutYesChangesNothing(t *testing.T) {
+	js, environ := start(t)
+	got := crashctl(t, environ, "stream", "apply")
+	if got.code != 0 || got.errors != "" {
+		t.Errorf("exit code %d, stderr %q", got.code, got.errors)
+	}
+	want := `would create stream CRASHES_0 on crash.0.chunk crash.0.ready, at most 67108864 (64 MiB), 1 replica(s)
+would create consumer uploader of CRASHES_0 on crash.0.ready
+would create stream CRASHES_DLQ on crashdlq.>, at most 6710886 (6.4 MiB), 1 replica(s)
+Nothing was changed. To do it: crashctl stream apply --yes
+`
+	if got.out != want {
+		t.Errorf("printed\n%swant\n%s", got.out, want)
+	}
+	if there := streams(t, js); len(there) > 0 {
+		t.Errorf("streams %v were made", there)
+	}
+}
+
+// With --yes each step is taken and told; then there is nothing left to do.
+func TestApplyWithYes(t *testing.T) {
+	js, environ := start(t, "NATS_PARTITIONS=2")
+	got := crashctl(t, environ, "stream", "apply", "--yes")
+	if got.code != 0 || strings.Count(got.out, "done: create ") != 5 || strings.Count(got.out, "\n") != 5 {
+		t.Errorf("%+v, want five lines of what was done", got)
+	}
+	if there := strings.Join(streams(t, js), " "); there != "CRASHES_0 CRASHES_1 CRASHES_DLQ" {
+		t.Errorf("streams %s", there)
+	}
+	for _, args := range [][]string{{"stream", "apply"}, {"stream", "apply", "--yes"}} {
+		if got := crashctl(t, environ, args...); got.code != 0 || got.out != "nothing to do\n" {
+			t.Errorf("%v again: %+v", args, got)
+		}
+	}
+}
+
+// A setting that somebody changed is put right, and its stream keeps what it
+// has.
+func TestApplyHeals(t *testing.T) {
+	js, environ := applied(t)
+	publish(t, js, 0, 1000)
+	cfg, err := load(environ)
+	if err != nil {
+		t.Fatal(err)
+	}
+	changed := queue.StreamConfig(0, cfg.Queue)
+	changed.Discard = jetstream.DiscardOld
+	if _, err := js.UpdateStream(t.Context(), changed); err != nil {
+		t.Fatal(err)
+	}
+	got := crashctl(t, environ, "stream", "apply", "--yes")
+	if want := "done: change discard of stream CRASHES_0 from discardold to discardnew\n"; got.code != 0 || got.out != want {
+		t.Errorf("%+v, want %q", got, want)
+	}
+	if s := readStatus(t, environ, 0); s.Total.Backlog.Depth != 1 {
+		t.Errorf("depth %d after healing, want 1", s.Total.Backlog.Depth)
+	}
+}
+
+// A step that fails is named, and ends the run. The server of these tests has
+// room for 1 GiB.
+func TestApplyTellsWhichStepFailed(t *testing.T) {
+	_, environ := start(t, "NATS_PARTITIONS=2", "NATS_STREAM_MAX_BYTES=700MiB")
+	got := crashctl(t, environ, "stream", "apply", "--yes")
+	if got.code != 1 {
+		t.Errorf("exit code %d, want 1", got.code)
+	}
+	if strings.Count(got.out, "done:") != 2 {
+		t.Errorf("printed %q, want the two steps before", got.out)
+	}
+	requireWords(t, got.errors, "crashctl: could not create stream CRASHES_1", "insufficient storage resources")
+}

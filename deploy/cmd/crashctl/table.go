@@ -1,0 +1,171 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/dustin/go-humanize"
+
+	"github.com/yagi-crash/yagi/deploy/internal/queuestatus"
+)
+
+// printTable writes a status for people, within 80 columns but for sentences.
+// There is no colour: what matters has words.
+func printTable(out io.Writer, s *queuestatus.Status) error {
+	var b strings.Builder
+	fmt.Fprintf(&b, "server        %s, nats-server %s\n", s.Server.Name, s.Server.Version)
+	fmt.Fprintf(&b, "syncs         %s\n", syncs(s.Sync))
+	fmt.Fprintf(&b, "dead letters  %s\n", deadLetters(s.DeadLetters))
+	if len(s.Partitions) > 0 {
+		writeRows(&b, rows(s))
+	}
+	writeList(&b, "worth knowing", notes(s))
+	writeList(&b, "cannot tell", s.CannotTell)
+	writeList(&b, "needs attention", s.Attention)
+	if len(s.Attention)+len(s.CannotTell) == 0 {
+		b.WriteString("\nall is well\n")
+	}
+	_, err := io.WriteString(out, b.String())
+	return err
+}
+
+func rows(s *queuestatus.Status) [][]string {
+	all := [][]string{{"STREAM", "DEPTH", "OLDEST", "UNACKED", "REDELIVERED", "SIZE", "LIMIT", "FULL"}}
+	for _, p := range s.Partitions {
+		all = append(all, row(p.Stream.Name, p.Stream.State, p.Stream.Usage, p.Consumer.Backlog))
+	}
+	return append(all, row("total", queuestatus.Present, s.Total.Usage, s.Total.Backlog))
+}
+
+func syncs(servers []queuestatus.Sync) string {
+	if len(servers) == 0 {
+		return "unknown (NATS_MONITOR_URL is not set)"
+	}
+	var all []string
+	for _, s := range servers {
+		switch s.Mode {
+		case queuestatus.SyncInterval:
+			all = append(all, fmt.Sprintf("%s every %s", s.Server, s.IntervalSeconds))
+		case queuestatus.SyncAlways:
+			all = append(all, s.Server+" always")
+		default:
+			all = append(all, s.Address+" unknown")
+		}
+	}
+	return strings.Join(all, ", ")
+}
+
+func deadLetters(s queuestatus.Stream) string {
+	switch {
+	case s.Usage == nil:
+		return string(s.State)
+	case s.Usage.Messages == 0:
+		return "none"
+	default:
+		return fmt.Sprintf("%s message(s), %s", humanize.Comma(int64(s.Usage.Messages)), humanize.IBytes(s.Usage.Bytes))
+	}
+}
+
+// row has a ? where something is not known and a - where there is nothing.
+func row(name string, state queuestatus.State, u *queuestatus.Usage, b *queuestatus.Backlog) []string {
+	if state != queuestatus.Present {
+		return []string{name, string(state)}
+	}
+	cells := []string{name, "?", "?", "?", "?", "?", "?", "?"}
+	if b != nil {
+		copy(cells[1:], []string{comma(b.Depth), oldest(b), comma(b.AckPending), comma(b.Redelivered)})
+	}
+	if u != nil {
+		cells[5], cells[6], cells[7] = humanize.IBytes(u.Bytes), limit(u.LimitBytes), "-"
+	}
+	if u != nil && u.LimitBytes > 0 {
+		cells[7] = fmt.Sprintf("%.0f%%", u.UsedPercent)
+	}
+	return cells
+}
+
+func limit(bytes int64) string {
+	switch {
+	case bytes < 0:
+		return "none"
+	case bytes == 0: // the total of no stream
+		return "-"
+	default:
+		return humanize.IBytes(uint64(bytes))
+	}
+}
+
+func oldest(b *queuestatus.Backlog) string {
+	switch {
+	case b.OldestSeconds != nil:
+		return b.OldestSeconds.String()
+	case b.Depth > 0:
+		return "?"
+	default:
+		return "-"
+	}
+}
+
+func comma(n uint64) string { return humanize.Comma(int64(n)) }
+
+// notes are for people who look; nothing in them needs attention.
+func notes(s *queuestatus.Status) []string {
+	var all []string
+	note := func(d []queuestatus.Difference) {
+		for _, d := range d {
+			if !d.Fatal {
+				all = append(all, d.String())
+			}
+		}
+	}
+	for _, p := range s.Partitions {
+		if !p.Configured {
+			all = append(all, p.Stream.Name+" is beyond NATS_PARTITIONS: intake does not fill it, uploaders drain it")
+		}
+		all = append(all, lagging(p.Stream)...)
+		note(p.Stream.Differences)
+		note(p.Consumer.Differences)
+	}
+	all = append(all, lagging(s.DeadLetters)...)
+	note(s.DeadLetters.Differences)
+	return all
+}
+
+func lagging(s queuestatus.Stream) []string {
+	var all []string
+	for _, r := range s.Replicas {
+		if !r.Offline && (!r.Current || r.LagOperations > 0) {
+			all = append(all, fmt.Sprintf("stream %s: replica %s is %s operation(s) behind", s.Name, r.Server, comma(r.LagOperations)))
+		}
+	}
+	return all
+}
+
+// writeRows aligns the first column to the left and the others to the right.
+func writeRows(b *strings.Builder, rows [][]string) {
+	var widths [8]int
+	for _, r := range rows {
+		for i, cell := range r {
+			widths[i] = max(widths[i], len(cell))
+		}
+	}
+	b.WriteByte('\n')
+	for _, r := range rows {
+		fmt.Fprintf(b, "%-*s", widths[0], r[0])
+		for i, cell := range r[1:] {
+			fmt.Fprintf(b, "  %*s", widths[i+1], cell)
+		}
+		b.WriteByte('\n')
+	}
+}
+
+func writeList(b *strings.Builder, title string, lines []string) {
+	if len(lines) == 0 {
+		return
+	}
+	fmt.Fprintf(b, "\n%s:\n", title)
+	for _, l := range lines {
+		fmt.Fprintf(b, "  %s\n", l)
+	}
+}

@@ -1,0 +1,84 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"strings"
+
+	"github.com/yagi-crash/yagi/intake"
+	"github.com/yagi-crash/yagi/pkg/settings"
+	"github.com/yagi-crash/yagi/uploader"
+)
+
+// Config is what the local program adds to the settings of the tiers.
+type Config struct {
+	// DataDir is the folder of the queue and the bucket. It is kept over a
+	// restart, and one program at a time may use it.
+	DataDir string `env:"LOCAL_DATA_DIR" envDefault:".local"`
+	// NATSAddr is where the embedded NATS server listens.
+	NATSAddr string `env:"LOCAL_NATS_ADDR" envDefault:"127.0.0.1:4222"`
+	// NATSMonitorAddr is where it shows its monitoring pages; crashctl reads
+	// them if NATS_MONITOR_URL names them.
+	NATSMonitorAddr string `env:"LOCAL_NATS_MONITOR_ADDR" envDefault:"127.0.0.1:8222"`
+	// S3Addr is where the embedded S3 server listens.
+	S3Addr string `env:"LOCAL_S3_ADDR" envDefault:"127.0.0.1:7070"`
+	// S3WebAddr is where the bucket can be looked at with a browser.
+	S3WebAddr string `env:"LOCAL_S3_WEB_ADDR" envDefault:"127.0.0.1:7071"`
+}
+
+// Validate reports every address that is not one.
+func (c *Config) Validate() error {
+	var errs []error
+	for _, a := range []struct{ name, addr string }{
+		{"LOCAL_NATS_ADDR", c.NATSAddr},
+		{"LOCAL_NATS_MONITOR_ADDR", c.NATSMonitorAddr},
+		{"LOCAL_S3_ADDR", c.S3Addr},
+		{"LOCAL_S3_WEB_ADDR", c.S3WebAddr},
+	} {
+		if _, _, err := net.SplitHostPort(a.addr); err != nil {
+			errs = append(errs, fmt.Errorf("%s: %q is not host:port", a.name, a.addr))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// The embedded bucket and who may use it. The keys are no secret: the server
+// listens on this machine alone unless told otherwise.
+const (
+	bucket    = "crashes"
+	region    = "us-east-1"
+	accessKey = "local"
+	secretKey = "local-secret"
+)
+
+// configs is everything that the program runs with: the tiers' settings are
+// those of production, read from the same variables.
+type configs struct {
+	local    Config
+	intake   intake.Config
+	uploader uploader.Config
+}
+
+// load reads the settings, with other defaults than in production: nothing is
+// reachable from outside of this machine, and stopping is quick. console says
+// that people read the log.
+func load(environ []string, console string) (c configs, err error) {
+	defaults := []string{
+		"INTAKE_ADDR=127.0.0.1:8000", "INTAKE_ADMIN_ADDR=127.0.0.1:8001", "UPLOADER_ADMIN_ADDR=127.0.0.1:8002",
+		"INTAKE_GRACE=3s", "UPLOADER_GRACE=3s", "LOG_FORMAT=" + console,
+	}
+	// Those that are required in production are given by this program, and
+	// nobody's own NATS or bucket is touched, whatever the shell has set.
+	fixed := []string{"NATS_URL=nats://embedded", "NATS_CREDS=", "NATS_REPLICAS=1", "S3_BUCKET=" + bucket}
+	environ = slices.Concat(defaults, withoutEmpty(environ), fixed)
+	err = settings.Load(environ, &c.local, &c.intake, &c.uploader)
+	c.uploader.S3 = uploader.S3{Region: region, AccessKey: accessKey, SecretKey: secretKey}
+	return c, err
+}
+
+// withoutEmpty drops variables that are set to nothing, which count as not set.
+func withoutEmpty(environ []string) []string {
+	return slices.DeleteFunc(slices.Clone(environ), func(v string) bool { return strings.HasSuffix(v, "=") })
+}

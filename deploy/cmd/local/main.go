@@ -1,0 +1,22 @@
+// Command local runs all of Yagi on this machine, in one process: both tiers as
+// they run in production, and between and behind them an embedded NATS server
+// and an embedded S3 server that keep their data in a folder. It is for trying
+// Yagi out and for working on it.
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // a second signal ends the process at once
+	if err := run(ctx, os.Environ(), os.Stdout); err != nil {
+		fmt.Fprintln(os.Stderr, "local:", err)
+		os.Exit(1)
+	}
+}

@@ -1,0 +1,327 @@
+// Package e2e runs Yagi as its operators do, as processes of their own, and
+// kills them. What it asserts is the promise: a report that was answered
+// CrashID= is in the bucket, byte for byte.
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/rs/zerolog"
+
+	"github.com/yagi-crash/yagi/pkg/devstack/devs3"
+	"github.com/yagi-crash/yagi/pkg/queue"
+)
+
+const (
+	accessKey = "e2e"
+	secretKey = "e2e-secret"
+)
+
+// suite is what TestMain makes for all tests: the programs, and an S3 server.
+var suite struct {
+	bin      string
+	natsConf string // absolute: the S3 server changes the working directory
+	s3       *devs3.Server
+}
+
+func TestMain(m *testing.M) { os.Exit(run(m)) }
+
+func run(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "yagi-e2e-")
+	if err != nil {
+		log.Print(err)
+		return 1
+	}
+	defer func() { _ = os.RemoveAll(dir) }()
+	suite.bin = filepath.Join(dir, "bin")
+	build := exec.CommandContext(context.Background(), "go", "build", "-trimpath", "-o", suite.bin+"/",
+		"github.com/yagi-crash/yagi/intake/cmd/intake", "github.com/yagi-crash/yagi/uploader/cmd/uploader",
+		"github.com/yagi-crash/yagi/deploy/cmd/local", "github.com/nats-io/nats-server/v2")
+	build.Stderr = os.Stderr
+	if err := build.Run(); err != nil {
+		log.Printf("building the programs: %v", err)
+		return 1
+	}
+	if suite.natsConf, err = filepath.Abs("../nats/single.conf"); err != nil {
+		log.Print(err)
+		return 1
+	}
+	suite.s3, err = devs3.Start(context.Background(), devs3.Config{
+		Addr: "127.0.0.1:0", Dir: filepath.Join(dir, "s3"), AccessKey: accessKey, SecretKey: secretKey,
+	})
+	if err != nil {
+		log.Print(err)
+		return 1
+	}
+	code := m.Run()
+	if err := suite.s3.Stop(); err != nil {
+		log.Print(err)
+		return 1
+	}
+	return code
+}
+
+// process is a program that can be killed and started again.
+type process struct {
+	t    *testing.T
+	name string
+	env  []string
+	args []string
+	out  *tail
+
+	mu  sync.Mutex
+	cmd *exec.Cmd
+	end chan struct{} // closed when cmd has ended
+}
+
+func newProcess(t *testing.T, name string, env []string, args ...string) *process {
+	t.Helper()
+	p := &process{t: t, name: name, env: env, args: args, out: &tail{}}
+	p.start()
+	t.Cleanup(func() {
+		p.signal(syscall.SIGKILL)
+		<-p.ended()
+		if t.Failed() {
+			t.Logf("%s said last:\n%s", name, p.out)
+		}
+	})
+	return p
+}
+
+func (p *process) start() {
+	cmd := exec.CommandContext(context.WithoutCancel(p.t.Context()), filepath.Join(suite.bin, p.name), p.args...)
+	cmd.Env = append(os.Environ(), p.env...)
+	cmd.Stdout, cmd.Stderr = p.out, p.out
+	if err := cmd.Start(); err != nil {
+		p.t.Errorf("starting %s: %v", p.name, err)
+	}
+	end := make(chan struct{})
+	go func() {
+		defer close(end)
+		_ = cmd.Wait() // its exit code is in cmd.ProcessState
+	}()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.cmd, p.end = cmd, end
+}
+
+func (p *process) signal(s syscall.Signal) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	_ = p.cmd.Process.Signal(s) // fails when it has ended, which is what is wanted
+}
+
+func (p *process) ended() <-chan struct{} {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.end
+}
+
+func (p *process) exitCode() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.cmd.ProcessState.ExitCode()
+}
+
+// kill ends the process as a power cut would, and returns when it is gone.
+func (p *process) kill() {
+	p.signal(syscall.SIGKILL)
+	<-p.ended()
+}
+
+// tail keeps the last of what a process prints.
+type tail struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+const tailBytes = 16 << 10
+
+func (l *tail) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.b.Write(p)
+	if over := l.b.Len() - tailBytes; over > tailBytes {
+		l.b.Next(over)
+	}
+	return len(p), nil
+}
+
+func (l *tail) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+// system is a Yagi of one process a tier.
+type system struct {
+	nats, intake, uploader *process
+	url                    string // of intake
+	natsURL                string
+	bucket                 *bucket
+}
+
+// startSystem starts everything and returns when it is healthy.
+func startSystem(t *testing.T) *system {
+	t.Helper()
+	name := strings.ToLower(strings.NewReplacer("/", "-", "_", "-").Replace(t.Name()))
+	s := &system{bucket: makeBucket(t, name)}
+	natsAddr, intakeAddr := freeAddr(t), freeAddr(t)
+	intakeAdmin, uploaderAdmin := freeAddr(t), freeAddr(t)
+	s.url, s.natsURL = "http://"+intakeAddr, "nats://"+natsAddr
+	_, port, _ := net.SplitHostPort(natsAddr)
+	_, monitor, _ := net.SplitHostPort(freeAddr(t))
+	s.nats = newProcess(t, "nats-server", nil, "-c", suite.natsConf, "-a", "127.0.0.1", "-p", port, "-m", monitor, "-sd", t.TempDir())
+	s.applyStreams(t)
+	env := []string{"NATS_URL=" + s.natsURL}
+	s.intake = newProcess(t, "intake", append(env, "INTAKE_ADDR="+intakeAddr, "INTAKE_ADMIN_ADDR="+intakeAdmin))
+	s.uploader = newProcess(t, "uploader", append(env, "UPLOADER_ADMIN_ADDR="+uploaderAdmin, "S3_BUCKET="+name,
+		"AWS_ENDPOINT_URL_S3="+suite.s3.Endpoint(), "AWS_REGION=us-east-1", "AWS_ACCESS_KEY_ID="+accessKey, "AWS_SECRET_ACCESS_KEY="+secretKey))
+	awaitHealthy(t, s.url)
+	awaitHealthy(t, "http://"+uploaderAdmin)
+	return s
+}
+
+func (s *system) config() queue.Config {
+	return queue.Config{URL: s.natsURL, Partitions: 1, Replicas: 1, StreamMaxBytes: 2 << 30, MaxAckPending: 100}
+}
+
+// applyStreams makes the streams as crashctl does, as soon as the server is up.
+// A message in the hands of a killed uploader comes back after the ack wait,
+// which is shortened: a test need not wait a minute.
+func (s *system) applyStreams(t *testing.T) {
+	t.Helper()
+	nc, err := queue.Connect(s.config(), "ops", zerolog.Nop())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "applying the streams", 20*time.Second, func() error {
+		plan, err := queue.Plan(t.Context(), js, s.config())
+		if err != nil {
+			return err
+		}
+		return queue.Apply(t.Context(), plan)
+	})
+	short := queue.ConsumerConfig(0, s.config())
+	short.AckWait = 5 * time.Second
+	if _, err := js.UpdateConsumer(t.Context(), queue.StreamName(0), short); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// eventually tries until there is no error, and fails the test after a while.
+func eventually(t *testing.T, what string, within time.Duration, try func() error) {
+	t.Helper()
+	ticker := time.NewTicker(20 * time.Millisecond)
+	defer ticker.Stop()
+	deadline := time.Now().Add(within)
+	for {
+		err := try()
+		if err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%s: after %s: %v", what, within, err)
+		}
+		<-ticker.C
+	}
+}
+
+func awaitHealthy(t *testing.T, url string) {
+	t.Helper()
+	eventually(t, "waiting for "+url, 30*time.Second, func() error {
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url+"/__heartbeat__", http.NoBody)
+		if err != nil {
+			return err
+		}
+		response, err := http.DefaultClient.Do(r)
+		if err != nil {
+			return err
+		}
+		defer response.Body.Close()
+		if text, _ := io.ReadAll(response.Body); response.StatusCode != http.StatusOK {
+			return fmt.Errorf("%d: %s", response.StatusCode, text)
+		}
+		return nil
+	})
+}
+
+// freeAddr is an address that nobody listens on at the moment.
+func freeAddr(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+// bucket is a bucket as its readers see it.
+type bucket struct {
+	client *s3.Client
+	name   string
+}
+
+func makeBucket(t *testing.T, name string) *bucket {
+	t.Helper()
+	b := openBucket(suite.s3.Endpoint(), name, accessKey, secretKey)
+	if _, err := b.client.CreateBucket(t.Context(), &s3.CreateBucketInput{Bucket: &name}); err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func openBucket(endpoint, name, access, secret string) *bucket {
+	return &bucket{name: name, client: s3.New(s3.Options{
+		BaseEndpoint: &endpoint, Region: "us-east-1", UsePathStyle: true,
+		Credentials: credentials.NewStaticCredentialsProvider(access, secret, ""),
+	})}
+}
+
+// read returns an object.
+func (b *bucket) read(ctx context.Context, key string) ([]byte, error) {
+	got, err := b.client.GetObject(ctx, &s3.GetObjectInput{Bucket: &b.name, Key: aws.String(key)})
+	if err != nil {
+		return nil, err
+	}
+	defer got.Body.Close()
+	return io.ReadAll(got.Body)
+}
+
+// rest lets time pass between two faults: when the next one strikes is for
+// chance to decide, so there is no event to wait for.
+func rest(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}
+
+var errIdle = errors.New("no report was promised")

@@ -1,0 +1,87 @@
+package queuestatus
+
+import (
+	"fmt"
+
+	"github.com/dustin/go-humanize"
+)
+
+// What needs attention. Above 80 % the trimmer leaves nothing for a replay any
+// more, and a report that waits for a quarter of an hour has outlasted every
+// restart and many redeliveries (queue.AckWait).
+const (
+	fullPercent   = 80
+	oldestSeconds = 15 * 60
+)
+
+// attention lists what somebody should look at: the servers, then the streams.
+func (s *Status) attention() []string {
+	var all []string
+	add := func(format string, v ...any) { all = append(all, fmt.Sprintf(format, v...)) }
+	if s.Server.Problem != "" {
+		add("%s", s.Server.Problem)
+	}
+	for _, m := range s.Sync {
+		if m.Mode == SyncInterval {
+			add("server %s syncs every %s and not always: it could lose acknowledged reports with its power", m.Server, m.IntervalSeconds)
+		}
+	}
+	for _, p := range s.Partitions {
+		all = append(all, p.Stream.attention()...)
+		all = append(all, p.attention()...)
+	}
+	all = append(all, s.DeadLetters.attention()...)
+	if u := s.DeadLetters.Usage; u != nil && u.Messages > 0 {
+		add("dead letters: stream %s has %s message(s)", s.DeadLetters.Name, humanize.Comma(int64(u.Messages)))
+	}
+	return all
+}
+
+func (s *Stream) attention() []string {
+	if s.State == Missing {
+		return []string{fmt.Sprintf("stream %s is missing: crashctl stream apply makes it", s.Name)}
+	}
+	all := fatal(s.Differences)
+	add := func(format string, v ...any) { all = append(all, fmt.Sprintf(format, v...)) }
+	if s.State == Present && s.Leader == "" {
+		add("stream %s has no leader: nothing can be stored in it", s.Name)
+	}
+	for _, r := range s.Replicas {
+		if r.Offline {
+			add("stream %s: replica %s is offline, last seen %s ago", s.Name, r.Server, r.SeenSeconds)
+		}
+	}
+	if u := s.Usage; u != nil && u.UsedPercent > fullPercent {
+		add("stream %s is %.0f%% full, and refuses what does not fit", s.Name, u.UsedPercent)
+	}
+	return all
+}
+
+func (p *Partition) attention() []string {
+	all := fatal(p.Consumer.Differences)
+	if p.Stream.State == Present && p.Consumer.State == Missing {
+		all = append(all, fmt.Sprintf("consumer %s of %s is missing: %s", p.Consumer.Name, p.Stream.Name, p.remedy()))
+	}
+	if b := p.Consumer.Backlog; b != nil && b.OldestSeconds != nil && *b.OldestSeconds > oldestSeconds {
+		all = append(all, fmt.Sprintf("stream %s: the oldest report has waited for %s", p.Stream.Name, *b.OldestSeconds))
+	}
+	return all
+}
+
+// remedy says what makes a partition's missing consumer.
+func (p *Partition) remedy() string {
+	if p.Configured {
+		return "crashctl stream apply makes it"
+	}
+	return fmt.Sprintf("crashctl stream apply makes it with NATS_PARTITIONS=%d or more", p.Partition+1)
+}
+
+func fatal(differences []Difference) []string {
+	var all []string
+	for _, d := range differences {
+		if d.Fatal {
+			all = append(all, d.String()+" (fatal: uploaders refuse it)")
+		}
+	}
+	return all
+}

@@ -1,0 +1,220 @@
+package queuestatus
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/yagi-crash/yagi/pkg/queue"
+)
+
+// atOnce bounds how many partitions, or servers, are asked at a time: one that
+// is silent must not use up the time of the others, but an answer can be a
+// whole report (the oldest one).
+const atOnce = 8
+
+// Read asks the servers behind js, and those at the monitoring
+// addresses (URLs such as http://127.0.0.1:8222), how the queue is. It takes as
+// long as ctx allows; what was not answered by then is in CannotTell.
+func Read(ctx context.Context, js jetstream.JetStream, cfg queue.Config, monitors []string) *Status {
+	s := empty()
+	s.Server = server(js.Conn())
+	var syncProblems []error
+	var asked sync.WaitGroup
+	asked.Go(func() { syncProblems = s.readSyncs(ctx, monitors) })
+	problems := s.readStreams(ctx, js, cfg)
+	asked.Wait()
+	for _, err := range append(problems, syncProblems...) {
+		s.CannotTell = append(s.CannotTell, err.Error())
+	}
+	s.Attention = append(s.Attention, s.attention()...)
+	return s
+}
+
+// Nothing is the status when there is no connection, and err says why.
+func Nothing(err error) *Status {
+	s := empty()
+	s.CannotTell = append(s.CannotTell, err.Error())
+	return s
+}
+
+// empty has lists that are empty in JSON too, not null.
+func empty() *Status {
+	return &Status{
+		Sync:        []Sync{},
+		Partitions:  []Partition{},
+		DeadLetters: unknown(queue.DeadLetterStream),
+		Attention:   []string{},
+		CannotTell:  []string{},
+	}
+}
+
+func server(nc *nats.Conn) *Server {
+	s := &Server{Name: nc.ConnectedServerName(), Version: nc.ConnectedServerVersion(), MinVersion: queue.MinServerVersion}
+	if err := queue.CheckServer(nc); err != nil {
+		s.Problem = err.Error()
+	}
+	return s
+}
+
+func unknown(stream string) Stream {
+	return Stream{Name: stream, State: Unknown, Replicas: []Replica{}, Differences: []Difference{}}
+}
+
+// readStreams returns what it could not find out.
+func (s *Status) readStreams(ctx context.Context, js jetstream.JetStream, cfg queue.Config) []error {
+	numbers, err := partitions(ctx, js, cfg.Partitions)
+	if err != nil {
+		return []error{fmt.Errorf("which streams there are: %w", because(ctx, err))}
+	}
+	s.Partitions = make([]Partition, len(numbers))
+	problems := each(len(numbers), func(i int) (err error) {
+		s.Partitions[i], err = readPartition(ctx, js, numbers[i], cfg)
+		return err
+	})
+	if s.DeadLetters, _, err = readStream(ctx, js, queue.DeadLetterConfig(cfg)); err != nil {
+		problems = append(problems, err)
+	}
+	s.Total = total(s.Partitions)
+	return problems
+}
+
+// each asks n questions, atOnce at a time, and returns the errors among the
+// answers in the order of the questions.
+func each(n int, ask func(i int) error) []error {
+	errs := make([]error, n)
+	slots := make(chan struct{}, atOnce)
+	var asked sync.WaitGroup
+	for i := range n {
+		slots <- struct{}{}
+		asked.Go(func() {
+			errs[i] = ask(i)
+			<-slots
+		})
+	}
+	asked.Wait()
+	return slices.DeleteFunc(errs, func(err error) bool { return err == nil })
+}
+
+// because names what ended ctx, if that is why a question has no answer.
+func because(ctx context.Context, err error) error {
+	if cause := context.Cause(ctx); cause != nil && errors.Is(err, ctx.Err()) {
+		return cause
+	}
+	return err
+}
+
+// partitions lists the numbers of those that exist, whatever their subjects
+// are, and of those that are configured.
+func partitions(ctx context.Context, js jetstream.JetStream, configured int) ([]int, error) {
+	var numbers []int
+	for p := range configured {
+		numbers = append(numbers, p)
+	}
+	list := js.StreamNames(ctx)
+	for name := range list.Name() {
+		if p, ok := queue.PartitionOf(name); ok && p >= configured {
+			numbers = append(numbers, p)
+		}
+	}
+	slices.Sort(numbers)
+	return numbers, list.Err()
+}
+
+func readPartition(ctx context.Context, js jetstream.JetStream, p int, cfg queue.Config) (Partition, error) {
+	out := Partition{
+		Partition:  p,
+		Configured: p < cfg.Partitions,
+		Consumer:   Consumer{Name: queue.Consumer, State: Unknown, Differences: []Difference{}},
+	}
+	var now time.Time
+	var err error
+	if out.Stream, now, err = readStream(ctx, js, queue.StreamConfig(p, cfg)); err != nil {
+		return out, err
+	}
+	if out.Stream.State == Missing {
+		out.Consumer.State = Missing
+		return out, nil
+	}
+	floor, err := out.Consumer.read(ctx, js, out.Stream.Name, queue.ConsumerConfig(p, cfg))
+	if err != nil {
+		return out, fmt.Errorf("consumer %s of %s: %w", out.Consumer.Name, out.Stream.Name, because(ctx, err))
+	}
+	if b := out.Consumer.Backlog; b != nil && b.Depth > 0 {
+		stored, err := oldest(ctx, js, p, floor+1)
+		if err != nil {
+			return out, fmt.Errorf("the oldest report in %s: %w", out.Stream.Name, because(ctx, err))
+		}
+		// A report may have come after the clock was read.
+		b.OldestSeconds = new(seconds(max(0, now.Sub(stored))))
+	}
+	return out, nil
+}
+
+// read returns the stream sequence up to which everything is uploaded. The
+// consumer's leader answers; the other replicas do not know num_pending.
+func (c *Consumer) read(ctx context.Context, js jetstream.JetStream, stream string, want jetstream.ConsumerConfig) (floor uint64, err error) {
+	consumer, err := js.Consumer(ctx, stream, want.Durable)
+	if errors.Is(err, jetstream.ErrConsumerNotFound) {
+		c.State = Missing
+		return 0, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	info := consumer.CachedInfo()
+	c.State = Present
+	c.Differences = differences(queue.CheckConsumer(stream, want, info.Config))
+	c.Backlog = &Backlog{
+		Depth:       info.NumPending + uint64(info.NumAckPending),
+		Pending:     info.NumPending,
+		AckPending:  uint64(info.NumAckPending),
+		Redelivered: uint64(info.NumRedelivered),
+	}
+	return info.AckFloor.Stream, nil
+}
+
+// readStream also returns the time on the clock of the stream's leader.
+func readStream(ctx context.Context, js jetstream.JetStream, want jetstream.StreamConfig) (Stream, time.Time, error) {
+	out := unknown(want.Name)
+	stream, err := js.Stream(ctx, want.Name)
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		out.State = Missing
+		return out, time.Time{}, nil
+	}
+	if err != nil {
+		return out, time.Time{}, fmt.Errorf("stream %s: %w", want.Name, because(ctx, err))
+	}
+	info := stream.CachedInfo()
+	out.State = Present
+	out.Usage = &Usage{Messages: info.State.Msgs, Bytes: info.State.Bytes, LimitBytes: info.Config.MaxBytes}
+	out.Usage.setPercent()
+	out.Differences = differences(queue.CheckStream(want, info.Config))
+	if info.Cluster != nil {
+		out.Leader = info.Cluster.Leader
+		out.Replicas = replicas(info.Cluster.Replicas)
+	}
+	return out, info.TimeStamp, nil
+}
+
+func replicas(peers []*jetstream.PeerInfo) []Replica {
+	all := make([]Replica, 0, len(peers))
+	for _, p := range peers {
+		all = append(all, Replica{
+			Server:        p.Name,
+			Offline:       p.Offline,
+			Current:       p.Current,
+			LagOperations: p.Lag,
+			SeenSeconds:   seconds(p.Active),
+		})
+	}
+	slices.SortFunc(all, func(a, b Replica) int { return cmp.Compare(a.Server, b.Server) })
+	return all
+}
