@@ -16,6 +16,9 @@ type Config struct {
 	// http://127.0.0.1:8222, several with commas between them. Without one,
 	// crashctl status cannot tell whether they sync always.
 	MonitorURLs []string `env:"NATS_MONITOR_URL"`
+	// Bucket is the uploaders' bucket. Without it crashctl status does not look
+	// whether the bucket is there.
+	Bucket string `env:"S3_BUCKET"`
 }
 
 // Validate returns an error with a line for each address that is not one. It

@@ -17,7 +17,7 @@ type status struct {
 func (*status) Help() string {
 	return `Shows for each partition how many reports are not uploaded yet (depth), how long the oldest of them has waited, how many are in the hands of uploaders (unacked) and were there before (redelivered), and how full the stream is; then how the dead letters, the replicas and the servers are. It only asks and changes nothing.
 
-Needing attention is: a stream or a consumer that is missing, or so different that it could lose or hide reports; a stream without a leader or above 80% of its limit; a report that has waited for more than 15 minutes; dead letters; a replica that is offline; a nats-server that is too old, or that does not sync always.
+Needing attention is: a stream or a consumer that is missing, or so different that it could lose or hide reports; a stream without a leader or above 80% of its limit; a report that has waited for more than 15 minutes; dead letters; a replica that is offline; a nats-server that is too old, or that does not sync always; a bucket that is missing or cannot be reached.
 
 ` + needs + `
 and, to tell whether the servers sync always:
@@ -25,7 +25,13 @@ and, to tell whether the servers sync always:
     NATS_MONITOR_URL       their monitoring addresses, with commas
                            between them (unknown without)
 
-Its user must be allowed to publish to $JS.API.> and to subscribe to _INBOX_ops.>.
+and, to look for the bucket, as the uploader does:
+
+    S3_BUCKET              its name (not looked for without)
+    AWS_ENDPOINT_URL_S3, AWS_REGION, AWS_ACCESS_KEY_ID, ...
+                           the AWS SDK's own
+
+Its NATS user must be allowed to publish to $JS.API.> and to subscribe to _INBOX_ops.>.
 
 Exit codes:
 
@@ -77,7 +83,7 @@ func (s *session) status(ctx context.Context, cfg Config) (*queuestatus.Status, 
 	defer js.Conn().Close()
 	ctx, cancel := s.asking(ctx, js.Conn())
 	defer cancel()
-	return queuestatus.Read(ctx, js, cfg.Queue, cfg.MonitorURLs), nil
+	return queuestatus.Read(ctx, js, cfg.Queue, queuestatus.Question{Monitors: cfg.MonitorURLs, Bucket: cfg.Bucket}), nil
 }
 
 func printJSON(out io.Writer, s *queuestatus.Status) error {

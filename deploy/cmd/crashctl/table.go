@@ -17,6 +17,7 @@ func printTable(out io.Writer, s *queuestatus.Status) error {
 	fmt.Fprintf(&b, "server        %s, nats-server %s\n", s.Server.Name, s.Server.Version)
 	fmt.Fprintf(&b, "syncs         %s\n", syncs(s.Sync))
 	fmt.Fprintf(&b, "dead letters  %s\n", deadLetters(s.DeadLetters))
+	fmt.Fprintf(&b, "bucket        %s\n", bucket(s.Bucket))
 	if len(s.Partitions) > 0 {
 		writeRows(&b, rows(s))
 	}
@@ -54,6 +55,13 @@ func syncs(servers []queuestatus.Sync) string {
 		}
 	}
 	return strings.Join(all, ", ")
+}
+
+func bucket(b *queuestatus.Bucket) string {
+	if b == nil {
+		return "not looked for (S3_BUCKET is not set)"
+	}
+	return b.Name + " " + string(b.State)
 }
 
 func deadLetters(s queuestatus.Stream) string {

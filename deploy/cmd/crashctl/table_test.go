@@ -47,6 +47,7 @@ func troubled() *queuestatus.Status {
 		},
 		Total:       queuestatus.Total{Usage: &queuestatus.Usage{Bytes: 9<<30 + 512, LimitBytes: -1}},
 		DeadLetters: queuestatus.Stream{Name: "CRASHES_DLQ", State: queuestatus.Present, Usage: &queuestatus.Usage{Messages: 1234, Bytes: 5 << 20}},
+		Bucket:      &queuestatus.Bucket{Name: "crashes", State: queuestatus.Missing, Problem: "there is no such bucket"},
 		Attention:   []string{"stream CRASHES_1 is missing"},
 		CannotTell:  []string{"consumer uploader of CRASHES_12: no answer within 5s"},
 	}
@@ -57,6 +58,7 @@ func TestTable(t *testing.T) {
 	const want = `server        n1, nats-server 2.15.2
 syncs         n1 always, n2 every 2m0s, n3:8222 unknown
 dead letters  1,234 message(s), 5.0 MiB
+bucket        crashes missing
 
 STREAM        DEPTH  OLDEST  UNACKED  REDELIVERED     SIZE   LIMIT  FULL
 CRASHES_0    12,345  20m35s       45            7  9.0 GiB  10 GiB   90%
@@ -87,6 +89,10 @@ needs attention:
 // The JSON's fields are a promise to whoever reads them.
 func TestJSONFields(t *testing.T) {
 	const want = `attention
+bucket
+bucket.name
+bucket.problem
+bucket.state
 cannot_tell
 dead_letters
 dead_letters.differences

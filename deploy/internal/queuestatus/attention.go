@@ -34,6 +34,9 @@ func (s *Status) attention() []string {
 	if u := s.DeadLetters.Usage; u != nil && u.Messages > 0 {
 		add("dead letters: stream %s has %s message(s)", s.DeadLetters.Name, humanize.Comma(int64(u.Messages)))
 	}
+	if b := s.Bucket; b != nil && b.Problem != "" {
+		add("bucket %s takes no reports: %s", b.Name, b.Problem)
+	}
 	return all
 }
 

@@ -20,15 +20,27 @@ import (
 // whole report (the oldest one).
 const atOnce = 8
 
-// Read asks the servers behind js, and those at the monitoring
-// addresses (URLs such as http://127.0.0.1:8222), how the queue is. It takes as
-// long as ctx allows; what was not answered by then is in CannotTell.
-func Read(ctx context.Context, js jetstream.JetStream, cfg queue.Config, monitors []string) *Status {
+// Question says what else to ask than the queue itself.
+type Question struct {
+	// Monitors are the servers' monitoring addresses, URLs such as
+	// http://127.0.0.1:8222.
+	Monitors []string
+	// Bucket is the bucket's name; empty: it is not asked about.
+	Bucket string
+}
+
+// Read asks the servers behind js how the queue is, and whatever the question
+// names besides. It takes as long as ctx allows; what was not answered by then
+// is in CannotTell.
+func Read(ctx context.Context, js jetstream.JetStream, cfg queue.Config, q Question) *Status {
 	s := empty()
 	s.Server = server(js.Conn())
 	var syncProblems []error
 	var asked sync.WaitGroup
-	asked.Go(func() { syncProblems = s.readSyncs(ctx, monitors) })
+	asked.Go(func() { syncProblems = s.readSyncs(ctx, q.Monitors) })
+	if q.Bucket != "" {
+		asked.Go(func() { s.Bucket = readBucket(ctx, q.Bucket) })
+	}
 	problems := s.readStreams(ctx, js, cfg)
 	asked.Wait()
 	for _, err := range append(problems, syncProblems...) {

@@ -32,6 +32,8 @@ type Status struct {
 	Total      Total       `json:"total"`
 	// DeadLetters is the stream CRASHES_DLQ.
 	DeadLetters Stream `json:"dead_letters"`
+	// Bucket is null when it was not asked about.
+	Bucket *Bucket `json:"bucket"`
 	// Attention lists, in words, what somebody should look at.
 	Attention []string `json:"attention"`
 	// CannotTell lists what was asked and could not be found out.
