@@ -14,6 +14,7 @@ import (
 
 	"github.com/yagi-crash/yagi/pkg/crash"
 	"github.com/yagi-crash/yagi/pkg/devstack/devnats"
+	"github.com/yagi-crash/yagi/pkg/devstack/freeport"
 	"github.com/yagi-crash/yagi/pkg/queue"
 )
 
@@ -204,14 +205,10 @@ func TestAbsentQueueIsWaitedForAndHeals(t *testing.T) {
 
 func TestServerThatComesLater(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
-	server, err := devnats.Start(t.Context(), devnats.Config{Addr: "127.0.0.1:0", Dir: dir, Log: zerolog.Nop()})
+	address, err := freeport.Addr(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	address := strings.TrimPrefix(server.URL(), "nats://")
-	server.Stop()
-
 	i := startIntake(t, "nats://"+address, "INTAKE_PUBLISH_TIMEOUT=500ms")
 	if a := i.post(t, report()); a.status != http.StatusServiceUnavailable {
 		t.Errorf("without a server: answered %d %q", a.status, a.body)
@@ -222,7 +219,7 @@ func TestServerThatComesLater(t *testing.T) {
 	if status, _ := get(t, "http://"+i.addr+"/__lbheartbeat__"); status != 200 {
 		t.Errorf("lbheartbeat %d: the load balancer would restart what heals by itself", status)
 	}
-	server, err = devnats.Start(t.Context(), devnats.Config{Addr: address, Dir: dir, Log: zerolog.Nop()})
+	server, err := devnats.Start(t.Context(), devnats.Config{Addr: address, Dir: t.TempDir(), Log: zerolog.Nop()})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -28,6 +28,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/yagi-crash/yagi/pkg/devstack/devs3"
+	"github.com/yagi-crash/yagi/pkg/devstack/freeport"
 	"github.com/yagi-crash/yagi/pkg/queue"
 )
 
@@ -270,15 +271,13 @@ func awaitHealthy(t *testing.T, url string) {
 	})
 }
 
-// freeAddr is an address that nobody listens on at the moment.
 func freeAddr(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	addr, err := freeport.Addr(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	return l.Addr().String()
+	return addr
 }
 
 // bucket is a bucket as its readers see it.

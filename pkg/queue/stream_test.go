@@ -13,6 +13,7 @@ import (
 
 	"github.com/yagi-crash/yagi/pkg/crash"
 	"github.com/yagi-crash/yagi/pkg/devstack/devnats"
+	"github.com/yagi-crash/yagi/pkg/devstack/freeport"
 	"github.com/yagi-crash/yagi/pkg/queue"
 )
 
@@ -236,15 +237,11 @@ func TestOldServersAreNamed(t *testing.T) {
 
 // A tier starts whatever is down, and is connected once the server is there.
 func TestConnectOutlivesAnAbsentServer(t *testing.T) {
-	dir := t.TempDir()
-	first, err := devnats.Start(t.Context(), devnats.Config{Addr: "127.0.0.1:0", Dir: dir, Log: zerolog.Nop()})
+	addr, err := freeport.Addr(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	url := first.URL()
-	first.Stop()
-
-	nc, err := queue.Connect(queue.Config{URL: url}, "test", zerolog.Nop())
+	nc, err := queue.Connect(queue.Config{URL: "nats://" + addr}, "test", zerolog.Nop())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -253,11 +250,11 @@ func TestConnectOutlivesAnAbsentServer(t *testing.T) {
 		t.Error("a publish without a connection is taken")
 	}
 	connected := nc.StatusChanged(nats.CONNECTED)
-	second, err := devnats.Start(t.Context(), devnats.Config{Addr: strings.TrimPrefix(url, "nats://"), Dir: dir, Log: zerolog.Nop()})
+	server, err := devnats.Start(t.Context(), devnats.Config{Addr: addr, Dir: t.TempDir(), Log: zerolog.Nop()})
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(second.Stop)
+	t.Cleanup(server.Stop)
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
 	select {
