@@ -48,6 +48,12 @@ func (s *submit) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	start := time.Now()
 	s.metrics.requests.Inc()
 	defer s.metrics.requests.Dec()
+	answered := false
+	defer func() {
+		if !answered { // it panicked, which the handler around this one answers
+			s.metrics.reports.WithLabelValues(resultRefused, string(crash.ReasonInternal)).Inc()
+		}
+	}()
 	control := http.NewResponseController(w)
 	body := s.pace.body(r.Body, control, s.metrics.bytes)
 	paced := r.WithContext(r.Context()) // net/http needs its own body back in r
@@ -57,11 +63,9 @@ func (s *submit) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	a := replyTo(report, ruling, err)
 	took := time.Since(start)
 	s.count(a, body.read, took)
+	answered = true
 	send(w, r, control, a)
-	if a.status == http.StatusRequestEntityTooLarge && (body.read > 0 || r.Header.Get("Expect") == "") {
-		body.linger() // but who waits for "100 Continue" sends nothing
-	}
-
+	body.leave(a.status, r)
 	s.tell(report, a, err, body.read, took)
 }
 

@@ -90,8 +90,8 @@ func (c *Config) Validate() error {
 	above0("INTAKE_PUBLISH_TIMEOUT", int64(c.PublishTimeout))
 	above0("INTAKE_PUBLISH_INFLIGHT_BYTES", int64(c.PublishInflight))
 	above0("INTAKE_GRACE", int64(c.Grace))
-	if longest := queue.ReadyDeadline / 5; c.PublishTimeout > longest {
-		refuse("INTAKE_PUBLISH_TIMEOUT", "%s is above %s, within which the trimmer expects a report to be complete", c.PublishTimeout, longest)
+	if longest := min(queue.ReadyDeadline/5, queue.DuplicateWindow/2); c.PublishTimeout > longest {
+		refuse("INTAKE_PUBLISH_TIMEOUT", "%s is above %s: the queue would no longer tell a repeated attempt from a new report", c.PublishTimeout, longest)
 	}
 	if c.LameDuck < 0 {
 		refuse("INTAKE_LAME_DUCK", "%s is negative", c.LameDuck)

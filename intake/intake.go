@@ -42,7 +42,7 @@ func (v *receiver) receive(r *http.Request) (*crash.Report, throttle.Ruling, err
 	if err != nil {
 		return nil, throttle.Ruling{}, err
 	}
-	report.Received = v.now()
+	report.Received = v.now().UTC()
 	ruling := v.rules.Judge(report.Annotations)
 	report.Metadata.ThrottleRule = ruling.Rule
 	if err := v.identify(r, report, ruling); err != nil {

@@ -72,6 +72,31 @@ func TestLameDuckStillAccepts(t *testing.T) {
 	}
 }
 
+// What a proxy sends on a connection that it has kept is answered.
+func TestLameDuckServesKeptConnections(t *testing.T) {
+	t.Parallel()
+	i := startIntake(t, startQueue(t).url, "INTAKE_LAME_DUCK=2s")
+	c := i.dial(t)
+	c.send(request(len(report())) + report())
+	crashID(t, c.answer())
+	i.stop()
+	awaitDraining(t, i)
+	c.send(request(len(report())) + report())
+	crashID(t, c.answer())
+}
+
+// A connection that a browser has opened in advance does not hold up the end.
+func TestUnusedConnectionDoesNotHoldUpTheEnd(t *testing.T) {
+	t.Parallel()
+	i := startIntake(t, startQueue(t).url)
+	i.dial(t)
+	i.post(t, report())
+	i.stop()
+	if err := i.ended(t, 4*time.Second); err != nil {
+		t.Error(err)
+	}
+}
+
 // A client that never ends does not keep intake for ever.
 func TestGraceEnds(t *testing.T) {
 	t.Parallel()

@@ -19,7 +19,8 @@ const rateWindow = 30 * time.Second
 // pace is how slowly a body may come. There is no limit on its whole time.
 type pace struct {
 	stall   time.Duration // longest time without a byte
-	minRate int64         // bytes a second, over rateWindow
+	minRate int64         // bytes a second, over window
+	window  time.Duration
 }
 
 // pacedBody reads a request's body and gives up on a client that stalls.
@@ -31,21 +32,23 @@ type pacedBody struct {
 	read    int64
 	ended   bool // read to its end
 
-	windowStart time.Time
-	windowRead  int64
+	waited     time.Duration // for the client, in this window
+	windowRead int64
 }
 
 func (p pace) body(src io.ReadCloser, control *http.ResponseController, count prometheus.Counter) *pacedBody {
-	return &pacedBody{ReadCloser: src, pace: p, control: control, count: count, windowStart: time.Now(), ended: src == http.NoBody}
+	return &pacedBody{ReadCloser: src, pace: p, control: control, count: count, ended: src == http.NoBody}
 }
 
 // Read implements io.Reader. Its errors are io.EOF, a refusal with status 408,
 // or the cause without the client's address, which net's errors carry.
 func (b *pacedBody) Read(p []byte) (int, error) {
-	if err := b.control.SetReadDeadline(time.Now().Add(b.pace.stall)); err != nil {
+	start := time.Now()
+	if err := b.control.SetReadDeadline(start.Add(b.pace.stall)); err != nil {
 		return 0, err
 	}
 	n, err := b.ReadCloser.Read(p)
+	b.waited += time.Since(start)
 	b.read += int64(n)
 	b.count.Add(float64(n))
 	var network net.Error
@@ -63,26 +66,32 @@ func (b *pacedBody) Read(p []byte) (int, error) {
 	case errors.As(err, &network) && network.Timeout():
 		return n, refuseSlow(errors.New("body stalled"))
 	}
-	return n, withoutAddress(err)
+	return n, brokenOff(err)
 }
 
-// tooSlow measures the rate once a window.
+// tooSlow measures the rate once a window. Only the time that was spent waiting
+// for the client counts.
 func (b *pacedBody) tooSlow(n int) error {
 	b.windowRead += int64(n)
-	elapsed := time.Since(b.windowStart)
-	if elapsed < rateWindow {
+	if b.waited < b.pace.window {
 		return nil
 	}
-	if b.windowRead < b.pace.minRate*int64(elapsed/time.Second) {
+	if float64(b.windowRead) < float64(b.pace.minRate)*b.waited.Seconds() {
 		return refuseSlow(errors.New("body below the least rate"))
 	}
-	b.windowStart, b.windowRead = time.Now(), 0
+	b.waited, b.windowRead = 0, 0
 	return nil
 }
 
-// linger reads on for a while, so that the client comes to read the reply.
-func (b *pacedBody) linger() {
-	if b.control.SetReadDeadline(time.Now().Add(lingerTime)) == nil {
+// leave is for a body that was refused before its end: it is read on for a
+// while, so that a client that is still sending comes to read the reply. Neither
+// this nor net/http, which reads on by itself, waits longer than lingerTime.
+func (b *pacedBody) leave(status int, r *http.Request) {
+	if b.ended || b.control.SetReadDeadline(time.Now().Add(lingerTime)) != nil {
+		return
+	}
+	asks := b.read == 0 && r.Header.Get("Expect") != "" // and sends nothing unless told to
+	if status != http.StatusRequestTimeout && !asks {
 		_, _ = io.CopyN(io.Discard, b.ReadCloser, lingerBytes)
 	}
 }
@@ -91,9 +100,14 @@ func refuseSlow(cause error) *crash.Refusal {
 	return &crash.Refusal{Reason: crash.ReasonTooSlow, Status: http.StatusRequestTimeout, Err: cause}
 }
 
-func withoutAddress(err error) error {
+// brokenOff says why a body has no more, in words of ours: net's errors hold the
+// client's address, and those of net/http what the client sent.
+func brokenOff(err error) error {
 	if op, ok := errors.AsType[*net.OpError](err); ok {
 		return op.Err
 	}
-	return err
+	if errors.Is(err, io.ErrUnexpectedEOF) {
+		return io.ErrUnexpectedEOF
+	}
+	return errors.New("body is not framed as HTTP has it")
 }

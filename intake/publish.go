@@ -56,18 +56,18 @@ type jetStreamQueue struct {
 // *crash.Refusal: what was refused may still turn out to be stored, since
 // a lost ack is an unknown outcome.
 func (q *jetStreamQueue) Publish(ctx context.Context, s *crash.Sealed) error {
-	msg, err := queue.Encode(s, q.inlineLimit())
+	release, err := q.turn(ctx, s.Size())
+	if err != nil {
+		return err
+	}
+	defer release()
+	msg, err := queue.Encode(s, q.inlineLimit()) // copies the report, hence after the turn has come
 	if errors.Is(err, nats.ErrMaxPayload) {
 		return tooLargeForQueue(err)
 	}
 	if err != nil {
 		return fmt.Errorf("encoding %s: %w", s.ID, err)
 	}
-	release, err := q.turn(ctx, int64(len(msg.Data)))
-	if err != nil {
-		return err
-	}
-	defer release()
 
 	defer q.metrics.publishing(time.Now())
 	ctx, cancel := context.WithTimeout(ctx, q.timeout)
@@ -135,9 +135,12 @@ func (q *jetStreamQueue) attempt(ctx context.Context, msg *nats.Msg, partition i
 	ctx, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
 	msg.Subject = queue.ReadySubject(partition)
-	_, err := q.js.PublishMsg(ctx, msg,
-		jetstream.WithExpectStream(queue.StreamName(partition)), // never into a stream that is not ours
-		jetstream.WithRetryAttempts(0))
+	err := nats.ErrDisconnected
+	if q.nc.IsConnected() { // nats.go keeps some memory of every request that it cannot send
+		_, err = q.js.PublishMsg(ctx, msg,
+			jetstream.WithExpectStream(queue.StreamName(partition)), // never into a stream that is not ours
+			jetstream.WithRetryAttempts(0))
+	}
 	q.metrics.attempts.WithLabelValues(string(classify(err))).Inc()
 	return err
 }

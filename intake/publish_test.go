@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/Shopify/toxiproxy/v2"
+	"github.com/nats-io/nats.go/jetstream"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
 
@@ -247,17 +248,113 @@ func awaitHealthy(t *testing.T, i *tier) {
 func TestInflightBytesAreBounded(t *testing.T) {
 	t.Parallel()
 	q := startQueue(t)
-	i := startIntake(t, q.url, "INTAKE_PUBLISH_INFLIGHT_BYTES=100kB")
+	proxy, proxyURL := proxied(t, q.url)
+	i := startIntake(t, proxyURL, "INTAKE_PUBLISH_INFLIGHT_BYTES=400kB")
+	crashID(t, i.post(t, report()))
+	undo := cutAcks(t, proxy)
 	var clients sync.WaitGroup
 	for range 10 {
 		clients.Go(func() {
 			crashID(t, i.post(t, field("ProductName", "Firefox")+dump(crash.MinidumpName, noise(150_000))+end))
 		})
 	}
-	clients.Wait()
-	if got := len(q.stored(t)); got != 10 {
-		t.Errorf("%d reports in the stream, want 10", got)
+	awaitMetric(t, i, "intake_requests_in_flight 10")
+	if _, page := get(t, "http://"+i.admin+"/metrics"); !strings.Contains(page, "intake_publish_inflight_bytes 300") {
+		t.Errorf("not two of ten reports of 150 kB are on their way at a time:\n%s", page)
 	}
+	undo()
+	clients.Wait()
+	if got := len(q.stored(t)); got != 11 {
+		t.Errorf("%d reports in the stream, want 11", got)
+	}
+}
+
+func awaitMetric(t *testing.T, i *tier, line string) {
+	t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); {
+		if _, page := get(t, "http://"+i.admin+"/metrics"); strings.Contains(page, line) {
+			return
+		}
+	}
+	t.Fatalf("no %q in /metrics after 10 s", line)
+}
+
+// A partition that says nothing is left for the next, in time for the client.
+func TestSilentPartitionIsLeftForTheNext(t *testing.T) {
+	t.Parallel()
+	q := startQueue(t)
+	q.cfg.Partitions = 2
+	q.apply(t)
+	if err := q.js.DeleteStream(t.Context(), queue.StreamName(0)); err != nil {
+		t.Fatal(err)
+	}
+	i := startIntake(t, q.url, "NATS_PARTITIONS=2")
+	var clients sync.WaitGroup
+	for range 8 {
+		clients.Go(func() { crashID(t, i.post(t, report())) })
+	}
+	clients.Wait()
+	stream, err := q.js.Stream(t.Context(), queue.StreamName(1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := stream.CachedInfo().State.Msgs; got != 8 {
+		t.Errorf("partition 1 has %d reports, want 8", got)
+	}
+}
+
+// Nothing is promised to a stream that is not Yagi's, whoever made it.
+func TestForeignStreamGetsNothing(t *testing.T) {
+	t.Parallel()
+	q := startQueue(t)
+	if err := q.js.DeleteStream(t.Context(), queue.StreamName(0)); err != nil {
+		t.Fatal(err)
+	}
+	foreign, err := q.js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "FOREIGN", Subjects: []string{queue.Subjects}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	i := startIntake(t, q.url, "INTAKE_PUBLISH_TIMEOUT=1s")
+	if a := i.post(t, report()); a.status != http.StatusServiceUnavailable {
+		t.Errorf("answered %d %q, want 503", a.status, a.body)
+	}
+	info, err := foreign.Info(t.Context())
+	if err != nil || info.State.Msgs != 0 {
+		t.Errorf("the foreign stream has %d messages, %v", info.State.Msgs, err)
+	}
+}
+
+// A stream that forgets what was promised is not well, and says so.
+func TestStreamThatForgetsIsARedHeartbeat(t *testing.T) {
+	t.Parallel()
+	q := startQueue(t)
+	i := startIntake(t, q.url)
+	forgetful := queue.StreamConfig(0, q.cfg)
+	forgetful.MaxAge = time.Hour
+	if _, err := q.js.UpdateStream(t.Context(), forgetful); err != nil {
+		t.Fatal(err)
+	}
+	if status, body := get(t, "http://"+i.addr+"/__heartbeat__"); status != 503 || !strings.Contains(body, "max_age") {
+		t.Errorf("heartbeat %d %s, want 503 naming max_age", status, body)
+	}
+}
+
+// A client that hangs up once it has sent everything has sent a whole report.
+func TestClientThatHangsUpIsNotForgotten(t *testing.T) {
+	t.Parallel()
+	q := startQueue(t)
+	if err := q.js.DeleteStream(t.Context(), queue.StreamName(0)); err != nil {
+		t.Fatal(err)
+	}
+	i := startIntake(t, q.url)
+	c := i.dial(t)
+	c.send(request(len(report())) + report())
+	awaitMetric(t, i, `intake_publish_attempts_total{answer="again"} 1`) // or ten and some
+	if err := c.Close(); err != nil {
+		t.Fatal(err)
+	}
+	q.apply(t)
+	q.await(t, 1)
 }
 
 // What a stock server allows for a message is what one report may be.

@@ -30,6 +30,9 @@ const (
 	// idleTimeout is how long a connection may wait for its next request;
 	// longer than a load balancer's 60 s, so that it closes first.
 	idleTimeout = 75 * time.Second
+	// unusedTimeout is how long a connection on which nothing has come may hold
+	// up the end; net/http's own patience with those is 5 s.
+	unusedTimeout = time.Second
 )
 
 // Server is intake as a process.
@@ -40,6 +43,7 @@ type Server struct {
 	public   net.Listener
 	admin    net.Listener
 	draining atomic.Bool
+	unused   unusedConns
 }
 
 // Listen takes the addresses and returns a server that is ready to Run. The
@@ -111,9 +115,10 @@ func (s *Server) Run(ctx context.Context) error {
 func (s *Server) stop(ctx context.Context, public *http.Server) error {
 	s.draining.Store(true)
 	s.log.Info().Dur("lame_duck_ms", s.cfg.LameDuck).Msg("intake is draining")
-	public.SetKeepAlivesEnabled(false)
 	ctx = context.WithoutCancel(ctx)
-	sleep(ctx, s.cfg.LameDuck)
+	sleep(ctx, s.cfg.LameDuck) // replies say "Connection: close", see limited
+	unused := time.AfterFunc(unusedTimeout, s.unused.close)
+	defer unused.Stop()
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.Grace)
 	defer cancel()
 	if err := public.Shutdown(ctx); err != nil {
@@ -125,7 +130,8 @@ func (s *Server) stop(ctx context.Context, public *http.Server) error {
 
 func (s *Server) server(h http.Handler) *http.Server {
 	return &http.Server{
-		Handler:           h,
+		Handler:           s.limited(h),
+		ConnState:         s.unused.watch,
 		ReadHeaderTimeout: headerTimeout,
 		MaxHeaderBytes:    headerBytes,
 		IdleTimeout:       idleTimeout,
@@ -133,10 +139,27 @@ func (s *Server) server(h http.Handler) *http.Server {
 	}
 }
 
+// limited sees to what net/http has no setting for: a body that no handler asks
+// for is read by net/http itself, and must not be waited for without end; and
+// while draining, no connection is kept.
+func (s *Server) limited(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if s.draining.Load() {
+			w.Header().Set("Connection", "close")
+		}
+		if r.Body != http.NoBody {
+			// Fails on a connection that is gone, which the next read tells.
+			_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(headerTimeout))
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
 // routes is everything that the public listener answers.
 func (s *Server) routes(nc *nats.Conn, js jetstream.JetStream, build telemetry.Build, m *metrics) http.Handler {
 	limits := breakpad.DefaultLimits()
 	limits.Wire, limits.Inflated = int64(s.cfg.MaxBody), int64(s.cfg.MaxInflated)
+	limits.Kept = queue.InlineLimit(queue.MaxPayload)
 	mux := http.NewServeMux()
 	mux.Handle("POST /submit", &submit{
 		receiver: receiver{
@@ -146,7 +169,7 @@ func (s *Server) routes(nc *nats.Conn, js jetstream.JetStream, build telemetry.B
 				inflight: semaphore.NewWeighted(int64(s.cfg.PublishInflight)), capacity: int64(s.cfg.PublishInflight), metrics: m,
 			},
 		},
-		pace: pace{stall: s.cfg.BodyStall, minRate: int64(s.cfg.BodyMinRate)}, metrics: m, log: s.log,
+		pace: pace{stall: s.cfg.BodyStall, minRate: int64(s.cfg.BodyMinRate), window: rateWindow}, metrics: m, log: s.log,
 	})
 	dockerflow.Register(mux, dockerflow.Config{
 		Build: build, BrokenAuth: s.cfg.BrokenAuth,
@@ -166,7 +189,7 @@ func (s *Server) checkStreams(ctx context.Context, js jetstream.JetStream) error
 		if err != nil {
 			return fmt.Errorf("looking at stream %s: %w", queue.StreamName(p), err)
 		}
-		for _, d := range queue.Fatal(queue.CheckStream(queue.StreamConfig(p, s.cfg.NATS), stream.CachedInfo().Config)) {
+		for _, d := range queue.Unsafe(queue.CheckStream(queue.StreamConfig(p, s.cfg.NATS), stream.CachedInfo().Config)) {
 			return errors.New(d.String())
 		}
 	}

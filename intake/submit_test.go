@@ -221,13 +221,16 @@ func TestLogHoldsNothingOfTheReport(t *testing.T) {
 	cut.send(request(1000) + field(secret, secret))
 	cut.cut()
 	cut.answer()
+	trailer := i.dial(t)
+	trailer.send(request(-1, "Transfer-Encoding: chunked") + "5\r\nhello\r\n0\r\n" + secret + "\r\n\r\n")
+	trailer.answer()
 	i.stop()
 	if err := i.ended(t, 20*time.Second); err != nil {
 		t.Fatal(err)
 	}
 	log := i.log.String()
-	if n := strings.Count(log, `"message":"report"`); n != 4 {
-		t.Errorf("%d events for 4 reports:\n%s", n, log)
+	if n := strings.Count(log, `"message":"report"`); n != 5 {
+		t.Errorf("%d events for 5 reports:\n%s", n, log)
 	}
 	if !strings.Contains(log, string(id)) {
 		t.Errorf("no event names %s", id)

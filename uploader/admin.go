@@ -60,8 +60,8 @@ func (u *Uploader) pages(build telemetry.Build) http.Handler {
 // drained.
 func (u *Uploader) checkPartitions(ctx context.Context) error {
 	found, err := u.survey(ctx)
-	if fatal := queue.Fatal(found.differences); len(fatal) > 0 {
-		return refusal(fatal)
+	if unsafe := queue.Unsafe(found.differences); len(unsafe) > 0 {
+		return refusal(unsafe)
 	}
 	return err
 }

@@ -75,10 +75,10 @@ func (u *Uploader) watch(ctx context.Context) error {
 	return nil
 }
 
-// refusal is the error that names fatal differences.
-func refusal(fatal []queue.Difference) error {
-	errs := make([]error, 0, len(fatal))
-	for _, d := range fatal {
+// refusal is the error that names unsafe differences.
+func refusal(unsafe []queue.Difference) error {
+	errs := make([]error, 0, len(unsafe))
+	for _, d := range unsafe {
 		errs = append(errs, errors.New(d.String()))
 	}
 	return fmt.Errorf("checking the queue, which could lose or hide reports: %w", errors.Join(errs...))

@@ -143,7 +143,7 @@ func (p *process) exitCode() int {
 	return p.cmd.ProcessState.ExitCode()
 }
 
-// kill ends the process as a power cut would, and returns when it is gone.
+// kill ends the process without a word, and returns when it is gone.
 func (p *process) kill() {
 	p.signal(syscall.SIGKILL)
 	<-p.ended()

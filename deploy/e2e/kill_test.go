@@ -111,7 +111,8 @@ func TestSilentServerFailsNoRequest(t *testing.T) {
 	book.audit(t, s.bucket, 30*time.Second)
 }
 
-// At SIGTERM both tiers finish what they have in hand, and end well.
+// At SIGTERM both tiers end by themselves, with code 0, and what the uploader
+// has not stored by then waits for the next one.
 func TestTiersEndWellAtSIGTERM(t *testing.T) {
 	s := startSystem(t)
 	book := newLedger()

@@ -49,6 +49,15 @@ func (s *Sealed) Parts() []Part {
 	return append([]Part{s.RawCrash}, s.Dumps...)
 }
 
+// Size returns the size of all parts together, in bytes.
+func (s *Sealed) Size() int64 {
+	size := int64(len(s.RawCrash.Data))
+	for _, d := range s.Dumps {
+		size += int64(len(d.Data))
+	}
+	return size
+}
+
 // Verify hashes every part and compares: the error wraps ErrDigest and names
 // the first part that is damaged. A store that checks digests itself makes it
 // unnecessary.

@@ -17,8 +17,11 @@ type Difference struct {
 	On         string // what differs: "stream CRASHES_0", "consumer uploader of CRASHES_0"
 	Field      string // the setting, as the server's tools spell it
 	Want, Live string // both values, for people
-	// Fatal differences could lose or hide reports: an uploader refuses to
-	// work with them. The others are worth a warning.
+	// Unsafe differences could lose or hide reports that were promised: the
+	// tiers' heartbeats are red. Others are worth a warning.
+	Unsafe bool
+	// Fatal differences are unsafe to work with: an uploader ends. With the
+	// other unsafe ones it goes on, because what it stores is saved.
 	Fatal bool
 }
 
@@ -32,18 +35,26 @@ func Fatal(all []Difference) []Difference {
 	return slices.DeleteFunc(slices.Clone(all), func(d Difference) bool { return !d.Fatal })
 }
 
+// Unsafe returns the unsafe ones among the differences, fatal or not.
+func Unsafe(all []Difference) []Difference {
+	return slices.DeleteFunc(slices.Clone(all), func(d Difference) bool { return !d.Unsafe })
+}
+
 // CheckStream tells how a live stream differs from the wanted one.
 func CheckStream(want, live jetstream.StreamConfig) []Difference {
 	c := comparison{on: "stream " + want.Name}
 	c.fatal("retention", want.Retention, live.Retention)
 	c.fatal("discard", want.Discard, live.Discard)
 	c.fatal("subjects", subjects(want.Subjects), subjects(live.Subjects))
-	c.warn("storage", want.Storage, live.Storage)
+	c.unsafe("storage", want.Storage, live.Storage)
+	c.unsafe("persist_mode", want.PersistMode, live.PersistMode)
+	c.unsafe("max_age", want.MaxAge, live.MaxAge)
+	c.unsafe("max_msgs_per_subject", count(want.MaxMsgsPerSubject), count(live.MaxMsgsPerSubject))
 	c.warn("max_bytes", size(want.MaxBytes), size(live.MaxBytes))
 	c.warn("max_msgs", count(want.MaxMsgs), count(live.MaxMsgs))
-	c.warn("max_msgs_per_subject", count(want.MaxMsgsPerSubject), count(live.MaxMsgsPerSubject))
 	c.warn("max_msg_size", count(int64(want.MaxMsgSize)), count(int64(live.MaxMsgSize)))
-	c.warn("max_age", want.MaxAge, live.MaxAge)
+	c.warn("no_ack", want.NoAck, live.NoAck)
+	c.warn("sealed", want.Sealed, live.Sealed)
 	c.warn("duplicate_window", want.Duplicates, live.Duplicates)
 	c.warn("num_replicas", want.Replicas, live.Replicas)
 	c.warn("allow_direct", want.AllowDirect, live.AllowDirect)
@@ -60,6 +71,7 @@ func CheckConsumer(stream string, want, live jetstream.ConsumerConfig) []Differe
 	c.fatal("ack_policy", want.AckPolicy, live.AckPolicy)
 	c.fatal("deliver_policy", want.DeliverPolicy, live.DeliverPolicy)
 	c.fatal("max_deliver", count(int64(want.MaxDeliver)), count(int64(live.MaxDeliver)))
+	c.unsafe("headers_only", want.HeadersOnly, live.HeadersOnly)
 	c.warn("ack_wait", want.AckWait, live.AckWait)
 	c.warn("backoff", fmt.Sprint(want.BackOff), fmt.Sprint(live.BackOff))
 	c.warn("inactive_threshold", want.InactiveThreshold, live.InactiveThreshold)
@@ -74,8 +86,13 @@ type comparison struct {
 	found []Difference
 }
 
-func (c *comparison) fatal(field string, want, live any) { c.compare(field, want, live).Fatal = true }
-func (c *comparison) warn(field string, want, live any)  { c.compare(field, want, live) }
+func (c *comparison) warn(field string, want, live any)   { c.compare(field, want, live) }
+func (c *comparison) unsafe(field string, want, live any) { c.compare(field, want, live).Unsafe = true }
+
+func (c *comparison) fatal(field string, want, live any) {
+	d := c.compare(field, want, live)
+	d.Unsafe, d.Fatal = true, true
+}
 
 // compare adds a difference if there is one and returns it for marking.
 func (c *comparison) compare(field string, want, live any) *Difference {

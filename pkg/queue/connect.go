@@ -82,8 +82,8 @@ func Connect(cfg Config, role string, log zerolog.Logger) (*nats.Conn, error) {
 		nats.PingInterval(10 * time.Second),
 		nats.MaxPingsOutstanding(1),
 		// A write that blocks holds every other publish of the process up, and
-		// no context ends it; longer than a leader election, and a server that
-		// takes nothing for so long is left.
+		// no context ends it. A server that takes only part of one for so long,
+		// longer than a leader election, is left.
 		nats.FlusherTimeout(10 * time.Second),
 		nats.ConnectHandler(events.connected),
 		nats.ReconnectHandler(events.connected),

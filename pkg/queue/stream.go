@@ -34,9 +34,10 @@ const (
 	// the server refuses more than 64 KiB of them.
 	headerRoom = 64 << 10
 
-	// DuplicateWindow is how long the server recognises a repeated publish.
-	// It must outlast intake's retries; a longer one makes a server that
-	// restarts read every payload in it.
+	// DuplicateWindow is how long the server recognises a repeated publish. It
+	// outlasts intake's retries within a partition; a longer one makes a server
+	// that restarts read every payload in it. A report that is stored twice all
+	// the same is put into the bucket twice, with the same bytes.
 	DuplicateWindow = 2 * time.Minute
 	// ReadyDeadline is the longest time from a report's first chunk to its ready
 	// message. What lies longer than that before an unfinished report may be

@@ -122,7 +122,7 @@ func notes(s *queuestatus.Status) []string {
 	var all []string
 	note := func(d []queuestatus.Difference) {
 		for _, d := range d {
-			if !d.Fatal {
+			if !d.Unsafe {
 				all = append(all, d.String())
 			}
 		}

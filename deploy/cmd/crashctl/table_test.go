@@ -119,6 +119,7 @@ partitions.consumer.differences.fatal
 partitions.consumer.differences.field
 partitions.consumer.differences.live
 partitions.consumer.differences.on
+partitions.consumer.differences.unsafe
 partitions.consumer.differences.want
 partitions.consumer.name
 partitions.consumer.state

@@ -80,5 +80,8 @@ func load(environ []string, console string) (c configs, err error) {
 
 // withoutEmpty drops variables that are set to nothing, which count as not set.
 func withoutEmpty(environ []string) []string {
-	return slices.DeleteFunc(slices.Clone(environ), func(v string) bool { return strings.HasSuffix(v, "=") })
+	return slices.DeleteFunc(slices.Clone(environ), func(v string) bool {
+		_, value, _ := strings.Cut(v, "=")
+		return value == ""
+	})
 }

@@ -44,7 +44,7 @@ func (s *Stream) attention() []string {
 	if s.State == Missing {
 		return []string{fmt.Sprintf("stream %s is missing: crashctl stream apply makes it", s.Name)}
 	}
-	all := fatal(s.Differences)
+	all := unsafe(s.Differences)
 	add := func(format string, v ...any) { all = append(all, fmt.Sprintf(format, v...)) }
 	if s.State == Present && s.Leader == "" {
 		add("stream %s has no leader: nothing can be stored in it", s.Name)
@@ -61,7 +61,7 @@ func (s *Stream) attention() []string {
 }
 
 func (p *Partition) attention() []string {
-	all := fatal(p.Consumer.Differences)
+	all := unsafe(p.Consumer.Differences)
 	if p.Stream.State == Present && p.Consumer.State == Missing {
 		all = append(all, fmt.Sprintf("consumer %s of %s is missing: %s", p.Consumer.Name, p.Stream.Name, p.remedy()))
 	}
@@ -79,11 +79,14 @@ func (p *Partition) remedy() string {
 	return fmt.Sprintf("crashctl stream apply makes it with NATS_PARTITIONS=%d or more", p.Partition+1)
 }
 
-func fatal(differences []Difference) []string {
+func unsafe(differences []Difference) []string {
 	var all []string
 	for _, d := range differences {
-		if d.Fatal {
+		switch {
+		case d.Fatal:
 			all = append(all, d.String()+" (fatal: uploaders refuse it)")
+		case d.Unsafe:
+			all = append(all, d.String()+" (unsafe: promised reports could be lost)")
 		}
 	}
 	return all

@@ -42,7 +42,7 @@ func TestAttention(t *testing.T) {
 		},
 		"stream CRASHES_0: discard is old, should be new (fatal: uploaders refuse it)": func(s *Status) {
 			s.Partitions[0].Stream.Differences = []Difference{
-				{On: "stream CRASHES_0", Field: "discard", Want: "new", Live: "old", Fatal: true},
+				{On: "stream CRASHES_0", Field: "discard", Want: "new", Live: "old", Unsafe: true, Fatal: true},
 				{On: "stream CRASHES_0", Field: "max_age", Want: "none", Live: "1h0m0s"},
 			}
 		},

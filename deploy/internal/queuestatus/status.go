@@ -160,14 +160,15 @@ func (s Seconds) String() string {
 func seconds(d time.Duration) Seconds { return Seconds(d.Round(time.Millisecond).Seconds()) }
 
 // Difference is a queue.Difference: one way in which a stream or a consumer is
-// not what it should be. A fatal one could lose or hide reports, and uploaders
-// refuse to work with it.
+// not what it should be. An unsafe one could lose or hide reports; a fatal one
+// could too, and uploaders refuse to work with it.
 type Difference struct {
-	On    string `json:"on"`
-	Field string `json:"field"`
-	Want  string `json:"want"`
-	Live  string `json:"live"`
-	Fatal bool   `json:"fatal"`
+	On     string `json:"on"`
+	Field  string `json:"field"`
+	Want   string `json:"want"`
+	Live   string `json:"live"`
+	Unsafe bool   `json:"unsafe"`
+	Fatal  bool   `json:"fatal"`
 }
 
 // String says the difference in words.

@@ -37,26 +37,42 @@ func decodeText(charset string, value []byte) (text string, ok bool) {
 var errDepth = errors.New("JSON nested too deeply")
 
 // decodeJSON reads annotations from a JSON object. Values are kept as they
-// were sent, whatever their type; of a repeated name the last value counts.
-func decodeJSON(text []byte, maxDepth int) (crash.Annotations, error) {
+// were sent, whatever their type; of a repeated name the last value counts. It
+// leaves out names that are too long, and tells how many.
+func decodeJSON(text []byte, limits Limits) (annotations crash.Annotations, tooLong int, err error) {
 	text = bytes.TrimPrefix(text, []byte("\xef\xbb\xbf")) // a byte order mark
-	if !utf8.Valid(text) {
-		return nil, crash.Malformed(crash.ReasonInvalidJSON, errors.New("JSON is not UTF-8"))
+	switch {
+	case !utf8.Valid(text):
+		return nil, 0, crash.Malformed(crash.ReasonInvalidJSON, errors.New("JSON is not UTF-8"))
+	case depth(text) > limits.JSONDepth:
+		return nil, 0, crash.Malformed(crash.ReasonInvalidJSON, errDepth)
+	case !json.Valid(text):
+		return nil, 0, crash.Malformed(crash.ReasonInvalidJSON, nil)
 	}
-	if depth(text) > maxDepth {
-		return nil, crash.Malformed(crash.ReasonInvalidJSON, errDepth)
+	annotations = crash.Annotations{}
+	values := json.NewDecoder(bytes.NewReader(text))
+	if begin, err := values.Token(); err != nil || begin != json.Delim('{') {
+		return nil, 0, crash.Malformed(crash.ReasonInvalidJSONValue, err)
 	}
-	if !json.Valid(text) {
-		return nil, crash.Malformed(crash.ReasonInvalidJSON, nil)
+	for n := 0; values.More(); n++ {
+		if n == limits.Annotations {
+			return nil, 0, fmt.Errorf("more than %d annotations", limits.Annotations)
+		}
+		name, err := values.Token()
+		if err != nil {
+			return nil, 0, crash.Malformed(crash.ReasonInvalidJSON, err)
+		}
+		var value json.RawMessage
+		if err := values.Decode(&value); err != nil {
+			return nil, 0, crash.Malformed(crash.ReasonInvalidJSON, err)
+		}
+		if key := name.(string); len(key) <= limits.Name {
+			annotations[key] = value
+		} else {
+			tooLong++
+		}
 	}
-	var annotations crash.Annotations
-	if err := json.Unmarshal(text, &annotations); err != nil {
-		return nil, crash.Malformed(crash.ReasonInvalidJSONValue, errors.New("JSON is not an object"))
-	}
-	if annotations == nil { // "null" is read without an error
-		return nil, crash.Malformed(crash.ReasonInvalidJSONValue, errors.New("JSON is null"))
-	}
-	return annotations, nil
+	return annotations, tooLong, nil
 }
 
 // depth returns how deeply brackets nest outside of strings, which bounds the
@@ -78,19 +94,4 @@ func depth(text []byte) (deepest int) {
 		}
 	}
 	return deepest
-}
-
-// checkNames drops annotations whose names are out of bounds, with a note.
-func checkNames(annotations crash.Annotations, limit int) (notes []string) {
-	for name := range annotations {
-		if len(name) > limit {
-			delete(annotations, name)
-			notes = append(notes, tooLongName(limit))
-		}
-	}
-	return notes
-}
-
-func tooLongName(limit int) string {
-	return fmt.Sprintf("dropped an annotation whose name is over %d bytes", limit)
 }

@@ -15,6 +15,12 @@ type Limits struct {
 	Value     int // an annotation sent as a form field, bytes
 	JSON      int // the part that holds annotations as JSON, bytes
 	JSONDepth int // nesting of that part
+
+	Annotations int // in that part
+
+	// Kept is the largest sum of all parts' bodies, in bytes: what is larger
+	// cannot be stored, and need not be held in memory.
+	Kept int
 }
 
 // DefaultLimits are above what any known client sends: Firefox has about 150
@@ -36,5 +42,9 @@ func DefaultLimits() Limits {
 		Value:     1 << 20,
 		JSON:      4 << 20,
 		JSONDepth: 64,
+
+		Annotations: 2000,
+
+		Kept: 8 << 20,
 	}
 }

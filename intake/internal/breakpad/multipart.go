@@ -13,9 +13,13 @@ import (
 // a part's headers, and a delimiter with what may follow it.
 const window = 64 << 10
 
-// maxPadding is how many spaces and tabs may follow a delimiter, which RFC
-// 2046 allows in any number.
-const maxPadding = 128
+const (
+	// maxPadding is how many spaces and tabs may follow a delimiter, which RFC
+	// 2046 allows in any number.
+	maxPadding = 128
+	// longestEnd is as much as has to be seen behind a boundary.
+	longestEnd = len("--") + maxPadding + len("\r\n")
+)
 
 // multipart takes a multipart body apart as it arrives (RFC 2046 §5.1). The
 // delimiter "CRLF -- boundary" ends a part only where a line end or the final
@@ -30,9 +34,14 @@ type multipart struct {
 	done   bool   // the final delimiter was met
 	bareLF bool   // the line of the last delimiter ended in a bare LF
 	empty  bool   // nothing of the part's body was handed out yet
+
+	started bool // the preamble is over
 }
 
-var errNoEnd = errors.New("body ends before its final boundary")
+var (
+	errNoEnd = errors.New("body ends before its final boundary")
+	errMixed = errors.New("lines end in LF at first and in CRLF later")
+)
 
 func newMultipart(src io.Reader, boundary string) *multipart {
 	m := &multipart{src: src, buf: make([]byte, window), delim: []byte("\r\n--" + boundary)}
@@ -51,6 +60,7 @@ func (m *multipart) start() error {
 	if !m.bareLF {
 		m.delim = crlf
 	}
+	m.started = true
 	return nil
 }
 
@@ -67,6 +77,9 @@ func (m *multipart) copy(sink func([]byte) error) error {
 			m.empty = false
 		}
 		if delim.length > 0 {
+			if m.delim[0] == '\n' && m.started && !delim.bareLF && !delim.final {
+				return errMixed // the CR before the LF of the delimiter would stay in the data
+			}
 			m.unread = m.unread[delim.length:]
 			m.done, m.bareLF = delim.final, delim.bareLF
 			return nil
@@ -113,7 +126,7 @@ func (m *multipart) locate() (data int, found delimiter) {
 // not sure when more of the body might change the answer.
 func (m *multipart) delimiterAt(i int, begins []byte) (found delimiter, sure bool) {
 	rest := m.unread[i+len(begins):]
-	if len(rest) < maxPadding+2 && m.err == nil {
+	if len(rest) < longestEnd && m.err == nil {
 		return delimiter{}, false
 	}
 	found = delimiterEnd(rest)
@@ -123,21 +136,25 @@ func (m *multipart) delimiterAt(i int, begins []byte) (found delimiter, sure boo
 	return found, true
 }
 
-// delimiterEnd looks at what follows a boundary: padding and a line end, or
-// the final "--". Its length is 0 when the boundary was none.
+// delimiterEnd looks at what follows a boundary: the final "--" or not, padding,
+// and a line end, in place of which the body may end behind the final one. Its
+// length is 0 when the boundary was none.
 func delimiterEnd(rest []byte) delimiter {
-	if bytes.HasPrefix(rest, []byte("--")) {
-		return delimiter{length: 2, final: true}
-	}
+	all := len(rest)
+	rest, final := bytes.CutPrefix(rest, []byte("--"))
 	padding := 0
 	for padding < min(len(rest), maxPadding) && (rest[padding] == ' ' || rest[padding] == '\t') {
 		padding++
 	}
-	switch rest = rest[padding:]; {
+	rest = rest[padding:]
+	length := all - len(rest)
+	switch {
 	case bytes.HasPrefix(rest, []byte("\r\n")):
-		return delimiter{length: padding + 2}
+		return delimiter{length: length + 2, final: final}
 	case bytes.HasPrefix(rest, []byte("\n")):
-		return delimiter{length: padding + 1, bareLF: true}
+		return delimiter{length: length + 1, final: final, bareLF: true}
+	case final && len(rest) == 0:
+		return delimiter{length: length, final: true}
 	}
 	return delimiter{}
 }

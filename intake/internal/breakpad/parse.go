@@ -27,7 +27,7 @@ func Parse(r *http.Request, limits Limits) (*crash.Report, error) {
 	}
 	body, err := openBody(r, limits)
 	if err != nil {
-		return nil, err
+		return nil, refusal(err)
 	}
 	p := parser{limits: limits, parts: newMultipart(body.plain, boundary)}
 	p.report.Annotations = crash.Annotations{}
@@ -63,6 +63,7 @@ type parser struct {
 	report   crash.Report
 	expected int64  // bytes of the whole body; 0 or less: unknown
 	slab     []byte // all dumps, back to back
+	kept     int    // bytes of parts held in memory
 
 	hasJSON, hasFields bool
 }
@@ -121,13 +122,14 @@ func (p *parser) annotations() error {
 			Err: fmt.Errorf("JSON annotations of more than %d bytes", p.limits.JSON),
 		}
 	}
-	p.report.Annotations, err = decodeJSON(text, p.limits.JSONDepth)
+	var tooLong int
+	p.report.Annotations, tooLong, err = decodeJSON(text, p.limits)
 	if err != nil {
 		return err
 	}
 	p.hasJSON = true
-	for _, note := range checkNames(p.report.Annotations, p.limits.Name) {
-		p.note(note)
+	if tooLong > 0 {
+		p.note(fmt.Sprintf("dropped %d annotations whose names are over %d bytes", tooLong, p.limits.Name))
 	}
 	return nil
 }
@@ -143,7 +145,7 @@ func (p *parser) annotation(h *partHeader) error {
 	text, ok := decodeText(h.charset(), value)
 	switch {
 	case len(h.name) > p.limits.Name:
-		p.note(tooLongName(p.limits.Name))
+		p.note(fmt.Sprintf("dropped an annotation whose name is over %d bytes", p.limits.Name))
 	case !whole:
 		p.note(fmt.Sprintf("dropped annotation %s: over %d bytes", h.name, p.limits.Value))
 	case !ok: // Antenna's words
@@ -163,9 +165,18 @@ func (p *parser) small(limit int) (body []byte, whole bool, err error) {
 			piece, whole = piece[:room], false
 		}
 		body = append(body, piece...)
-		return nil
+		return p.keep(len(piece))
 	})
 	return body, whole, err
+}
+
+// keep counts what is held in memory, and refuses what is too large to be
+// stored anyway.
+func (p *parser) keep(n int) error {
+	if p.kept += n; p.kept > p.limits.Kept {
+		return tooLarge("without its multipart framing", int64(p.limits.Kept))
+	}
+	return nil
 }
 
 // dump reads a file. Of two that would lie under one key the last counts, as
@@ -197,14 +208,21 @@ func (p *parser) dump(h *partHeader) error {
 	return nil
 }
 
-// file reads a dump's bytes and digests them as they come. All dumps share one
-// allocation when the size of the body is known.
+// firstSlab is as much memory as is taken for what a client has only announced,
+// in bytes: the median dump fits.
+const firstSlab = 1 << 20
+
+// file reads a dump's bytes and digests them as they come. The dumps of a report
+// share one allocation as long as they fit.
 func (p *parser) file(name string) (crash.Part, error) {
 	if p.slab == nil {
-		p.slab = make([]byte, 0, max(p.expected, window))
+		p.slab = make([]byte, 0, min(max(p.expected, window), firstSlab))
 	}
 	start, digest := len(p.slab), sha256.New()
 	err := p.parts.copy(func(piece []byte) error {
+		if err := p.keep(len(piece)); err != nil {
+			return err
+		}
 		digest.Write(piece)
 		if len(p.slab)+len(piece) > cap(p.slab) { // earlier dumps keep the old allocation
 			p.slab = append(make([]byte, 0, 2*(len(p.slab)-start)+window+len(piece)), p.slab[start:]...)
@@ -236,7 +254,13 @@ func (p *parser) describe(r *http.Request, size int64, compressed bool) {
 // maxNote is the longest note, in bytes: notes may quote what a client sent.
 const maxNote = 512
 
+// maxNotes is how many notes a report may have.
+const maxNotes = 100
+
 func (p *parser) note(text string) {
+	if len(p.report.Metadata.Notes) >= maxNotes {
+		return
+	}
 	text = strings.ToValidUTF8(text[:min(len(text), maxNote)], "\uFFFD")
 	p.report.Metadata.Notes = append(p.report.Metadata.Notes, text)
 }

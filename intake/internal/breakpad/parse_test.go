@@ -6,9 +6,11 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"runtime"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -149,12 +151,16 @@ func TestParse(t *testing.T) {
 			want: got{product, map[string]string{"upload_file_minidump": "1"}, nil, "multipart"},
 		},
 		"preamble, epilogue, padding behind the boundary": {
-			body: "a preamble --B\r\n--Bx\r\n--B \t\r\n" + strings.TrimPrefix(field("ProductName", "Firefox"), "--B\r\n") + "--B--  epilogue --B",
+			body: "a preamble --B\r\n--Bx\r\n--B \t\r\n" + strings.TrimPrefix(field("ProductName", "Firefox"), "--B\r\n") + "--B-- \t\r\nepilogue --B",
 			want: got{product, none, nil, "multipart"},
 		},
 		"what only looks like a boundary is data": {
 			body: field("ProductName", "Firefox") + file("upload_file_minidump", "application/octet-stream", "\r\n--Bx\r\n--B-\r\n--B x\r\n-B\r\n--") + end,
 			want: got{product, map[string]string{"upload_file_minidump": "\r\n--Bx\r\n--B-\r\n--B x\r\n-B\r\n--"}, nil, "multipart"},
+		},
+		"what only looks like the end is data": {
+			body: field("ProductName", "Firefox") + file("upload_file_minidump", "application/octet-stream", "\r\n--B--x\r\n--B---\r\n--B--\t\x00") + end,
+			want: got{product, map[string]string{"upload_file_minidump": "\r\n--B--x\r\n--B---\r\n--B--\t\x00"}, nil, "multipart"},
 		},
 		"empty values, with and without their line end": {
 			body: field("a", "") + lines("--B", `Content-Disposition: form-data; name="b"`, "", "") + end,
@@ -249,42 +255,47 @@ func TestRefusals(t *testing.T) {
 		want                        crash.Reason
 		status                      int
 	}{
-		"no content type":               {"", "", ok + end, crash.ReasonNoContentType, 400},
-		"wrong content type":            {"application/json", "", ok + end, crash.ReasonWrongContentType, 400},
-		"no boundary":                   {"multipart/form-data", "", ok + end, crash.ReasonNoBoundary, 400},
-		"empty boundary":                {"multipart/form-data; boundary=", "", ok + end, crash.ReasonNoBoundary, 400},
-		"two boundaries":                {formData + "; boundary=C", "", ok + end, crash.ReasonNoBoundary, 400},
-		"endless boundary":              {"multipart/form-data; boundary=" + strings.Repeat("b", 201), "", ok + end, crash.ReasonNoBoundary, 400},
-		"no body":                       {formData, "", "", crash.ReasonNoContentLength, 400},
-		"unknown encoding":              {formData, "br", ok + end, crash.ReasonUnsupportedEncoding, 415},
-		"stacked encodings":             {formData, "gzip, gzip", ok + end, crash.ReasonUnsupportedEncoding, 415},
-		"not gzip":                      {formData, "gzip", ok + end, crash.ReasonBadGzip, 400},
-		"gzip cut off":                  {formData, "gzip", gzipped(t, ok+end)[:40], crash.ReasonBadGzip, 400},
-		"gzip with a wrong checksum":    {formData, "gzip", flip(gzipped(t, ok+end), -5), crash.ReasonBadGzip, 400},
-		"gzip bomb":                     {formData, "gzip", gzipped(t, ok+file("upload_file_minidump", "application/octet-stream", strings.Repeat("\x00", 3<<20))+end), crash.ReasonTooLarge, 413},
-		"gzip bomb behind the end":      {formData, "gzip", gzipped(t, ok+end+strings.Repeat("\x00", 3<<20)), crash.ReasonTooLarge, 413},
-		"too large":                     {formData, "", ok + file("a", "application/octet-stream", strings.Repeat("x", 1<<20)) + end, crash.ReasonTooLarge, 413},
-		"invalid JSON":                  {formData, "", extra(`{"a":}`) + end, crash.ReasonInvalidJSON, 400},
-		"JSON with something behind it": {formData, "", extra(`{"a":1} x`) + end, crash.ReasonInvalidJSON, 400},
-		"NaN":                           {formData, "", extra(`{"a":NaN}`) + end, crash.ReasonInvalidJSON, 400},
-		"JSON that is not UTF-8":        {formData, "", extra("{\"a\":\"\xff\"}") + end, crash.ReasonInvalidJSON, 400},
-		"JSON nested deeply":            {formData, "", extra(`{"a":`+strings.Repeat("[", 64)+strings.Repeat("]", 64)+"}") + end, crash.ReasonInvalidJSON, 400},
-		"JSON array":                    {formData, "", extra(`["a"]`) + end, crash.ReasonInvalidJSONValue, 400},
-		"JSON null":                     {formData, "", extra(`null`) + end, crash.ReasonInvalidJSONValue, 400},
-		"no final boundary":             {formData, "", ok, crash.ReasonInvalidPayloadStructure, 400},
-		"cut behind a boundary":         {formData, "", ok + "--B\r\n", crash.ReasonInvalidPayloadStructure, 400},
-		"another boundary":              {"multipart/form-data; boundary=C", "", ok + end, crash.ReasonInvalidPayloadStructure, 400},
-		"header without colon":          {formData, "", ok + lines("--B", "nonsense", "", "x", "") + end, crash.ReasonInvalidPayloadStructure, 400},
-		"endless header":                {formData, "", ok + lines("--B", "X: "+strings.Repeat("x", 17<<10), "", "x", "") + end, crash.ReasonInvalidPayloadStructure, 400},
-		"many headers":                  {formData, "", ok + "--B\r\n" + strings.Repeat("X: y\r\n", 33) + "\r\nx\r\n" + end, crash.ReasonInvalidPayloadStructure, 400},
-		"transfer encoding":             {formData, "", ok + lines("--B", `Content-Disposition: form-data; name="a"`, "Content-Transfer-Encoding: base64", "", "eA==", "") + end, crash.ReasonInvalidPayloadStructure, 400},
-		"2,001 parts":                   {formData, "", strings.Repeat(field("a", "1"), 2001) + end, crash.ReasonInvalidPayloadStructure, 400},
-		"17 dumps":                      {formData, "", ok + seventeen() + end, crash.ReasonInvalidPayloadStructure, 400},
-		"reserved dump name":            {formData, "", ok + file("raw_crash", "application/octet-stream", "x") + end, crash.ReasonInvalidDumpName, 400},
-		"dump without a usable name":    {formData, "", ok + file("../..", "application/octet-stream", "x") + end, crash.ReasonInvalidDumpName, 400},
-		"no parts":                      {formData, "", end, crash.ReasonNoAnnotations, 400},
-		"only a dump":                   {formData, "", file("upload_file_minidump", "application/octet-stream", "x") + end, crash.ReasonNoAnnotations, 400},
-		"empty JSON object":             {formData, "", extra(`{}`) + end, crash.ReasonNoAnnotations, 400},
+		"no content type":                {"", "", ok + end, crash.ReasonNoContentType, 400},
+		"wrong content type":             {"application/json", "", ok + end, crash.ReasonWrongContentType, 400},
+		"no boundary":                    {"multipart/form-data", "", ok + end, crash.ReasonNoBoundary, 400},
+		"empty boundary":                 {"multipart/form-data; boundary=", "", ok + end, crash.ReasonNoBoundary, 400},
+		"two boundaries":                 {formData + "; boundary=C", "", ok + end, crash.ReasonNoBoundary, 400},
+		"endless boundary":               {"multipart/form-data; boundary=" + strings.Repeat("b", 201), "", ok + end, crash.ReasonNoBoundary, 400},
+		"no body":                        {formData, "", "", crash.ReasonNoContentLength, 400},
+		"unknown encoding":               {formData, "br", ok + end, crash.ReasonUnsupportedEncoding, 415},
+		"stacked encodings":              {formData, "gzip, gzip", ok + end, crash.ReasonUnsupportedEncoding, 415},
+		"not gzip":                       {formData, "gzip", ok + end, crash.ReasonBadGzip, 400},
+		"gzip cut off":                   {formData, "gzip", gzipped(t, ok+end)[:40], crash.ReasonBadGzip, 400},
+		"gzip with a wrong checksum":     {formData, "gzip", flip(gzipped(t, ok+end), -5), crash.ReasonBadGzip, 400},
+		"gzip bomb":                      {formData, "gzip", gzipped(t, ok+file("upload_file_minidump", "application/octet-stream", strings.Repeat("\x00", 3<<20))+end), crash.ReasonTooLarge, 413},
+		"gzip bomb behind the end":       {formData, "gzip", gzipped(t, ok+end+strings.Repeat("\x00", 3<<20)), crash.ReasonTooLarge, 413},
+		"too large":                      {formData, "", ok + file("a", "application/octet-stream", strings.Repeat("x", 1<<20)) + end, crash.ReasonTooLarge, 413},
+		"invalid JSON":                   {formData, "", extra(`{"a":}`) + end, crash.ReasonInvalidJSON, 400},
+		"JSON with something behind it":  {formData, "", extra(`{"a":1} x`) + end, crash.ReasonInvalidJSON, 400},
+		"NaN":                            {formData, "", extra(`{"a":NaN}`) + end, crash.ReasonInvalidJSON, 400},
+		"JSON that is not UTF-8":         {formData, "", extra("{\"a\":\"\xff\"}") + end, crash.ReasonInvalidJSON, 400},
+		"JSON nested deeply":             {formData, "", extra(`{"a":`+strings.Repeat("[", 64)+strings.Repeat("]", 64)+"}") + end, crash.ReasonInvalidJSON, 400},
+		"JSON array":                     {formData, "", extra(`["a"]`) + end, crash.ReasonInvalidJSONValue, 400},
+		"JSON null":                      {formData, "", extra(`null`) + end, crash.ReasonInvalidJSONValue, 400},
+		"no final boundary":              {formData, "", ok, crash.ReasonInvalidPayloadStructure, 400},
+		"cut behind a boundary":          {formData, "", ok + "--B\r\n", crash.ReasonInvalidPayloadStructure, 400},
+		"another boundary":               {"multipart/form-data; boundary=C", "", ok + end, crash.ReasonInvalidPayloadStructure, 400},
+		"header without colon":           {formData, "", ok + lines("--B", "nonsense", "", "x", "") + end, crash.ReasonInvalidPayloadStructure, 400},
+		"endless header":                 {formData, "", ok + lines("--B", "X: "+strings.Repeat("x", 17<<10), "", "x", "") + end, crash.ReasonInvalidPayloadStructure, 400},
+		"many headers":                   {formData, "", ok + "--B\r\n" + strings.Repeat("X: y\r\n", 33) + "\r\nx\r\n" + end, crash.ReasonInvalidPayloadStructure, 400},
+		"many continued header lines":    {formData, "", ok + "--B\r\nX: y\r\n" + strings.Repeat(" z\r\n", 32) + "\r\nx\r\n" + end, crash.ReasonInvalidPayloadStructure, 400},
+		"blank continued header lines":   {formData, "", ok + "--B\nX: y\n" + strings.Repeat(" \n", 9000) + "\nx\n" + end, crash.ReasonInvalidPayloadStructure, 400},
+		"line ends that change":          {formData, "", "--B\nContent-Disposition: form-data; name=\"a\"\n\n1\r\n--B\r\nContent-Disposition: form-data; name=\"b\"\r\n\r\n2\r\n--B--\r\n", crash.ReasonInvalidPayloadStructure, 400},
+		"text behind the final boundary": {formData, "", ok + "--B--x", crash.ReasonInvalidPayloadStructure, 400},
+		"2,001 annotations in JSON":      {formData, "", extra(manyKeys(2001, 5)) + end, crash.ReasonInvalidPayloadStructure, 400},
+		"transfer encoding":              {formData, "", ok + lines("--B", `Content-Disposition: form-data; name="a"`, "Content-Transfer-Encoding: base64", "", "eA==", "") + end, crash.ReasonInvalidPayloadStructure, 400},
+		"2,001 parts":                    {formData, "", strings.Repeat(field("a", "1"), 2001) + end, crash.ReasonInvalidPayloadStructure, 400},
+		"17 dumps":                       {formData, "", ok + seventeen() + end, crash.ReasonInvalidPayloadStructure, 400},
+		"reserved dump name":             {formData, "", ok + file("raw_crash", "application/octet-stream", "x") + end, crash.ReasonInvalidDumpName, 400},
+		"dump without a usable name":     {formData, "", ok + file("../..", "application/octet-stream", "x") + end, crash.ReasonInvalidDumpName, 400},
+		"no parts":                       {formData, "", end, crash.ReasonNoAnnotations, 400},
+		"only a dump":                    {formData, "", file("upload_file_minidump", "application/octet-stream", "x") + end, crash.ReasonNoAnnotations, 400},
+		"empty JSON object":              {formData, "", extra(`{}`) + end, crash.ReasonNoAnnotations, 400},
 	} {
 		t.Run(name, func(t *testing.T) {
 			for _, size := range []int64{int64(len(c.body)), -1} {
@@ -308,6 +319,15 @@ func flip(s string, at int) string {
 	b := []byte(s)
 	b[len(b)+at] ^= 1
 	return string(b)
+}
+
+// manyKeys is a JSON object of n members whose names are so long.
+func manyKeys(n, length int) string {
+	members := make([]string, n)
+	for i := range members {
+		members[i] = fmt.Sprintf("\"%0*d\":1", length, i)
+	}
+	return "{" + strings.Join(members, ",") + "}"
 }
 
 func seventeen() string {
@@ -347,6 +367,63 @@ func TestRefusalOfTheReaderWins(t *testing.T) {
 		if !errors.As(err, &refusal) || refusal != slow {
 			t.Errorf("encoding %q: got %v, want %v", encoding, err, slow)
 		}
+	}
+}
+
+// A body that breaks off is refused wherever it does, compressed or not: it is
+// the client's fault and not ours.
+func TestBrokenBodyIsRefusedAnywhere(t *testing.T) {
+	body := field("ProductName", "Firefox") + end
+	for encoding, text := range map[string]string{"": body, "gzip": gzipped(t, body)} {
+		for cut := range len(text) {
+			broken := io.MultiReader(strings.NewReader(text[:cut]), iotest.ErrReader(io.ErrUnexpectedEOF))
+			_, err := Parse(request(formData, encoding, broken, -1), DefaultLimits())
+			if refusal, ok := errors.AsType[*crash.Refusal](err); !ok || refusal.Status != http.StatusBadRequest {
+				t.Errorf("encoding %q, cut at %d: %v, want a refusal with status 400", encoding, cut, err)
+			}
+		}
+	}
+}
+
+// What cannot be stored is refused before it is held in memory.
+func TestTooMuchToKeepIsRefused(t *testing.T) {
+	limits := DefaultLimits()
+	limits.Kept = 1000
+	for name, body := range map[string]string{
+		"one dump":  file("a", "application/octet-stream", strings.Repeat("x", 1001)),
+		"two dumps": file("a", "application/octet-stream", strings.Repeat("x", 600)) + file("a", "application/octet-stream", strings.Repeat("x", 600)),
+		"fields":    strings.Repeat(field("a", strings.Repeat("x", 100)), 11),
+		"JSON":      extra(manyKeys(100, 20)),
+	} {
+		_, err := Parse(request(formData, "", strings.NewReader(body+end), -1), limits)
+		if refusal, ok := errors.AsType[*crash.Refusal](err); !ok || refusal.Reason != crash.ReasonTooLarge {
+			t.Errorf("%s: %v, want too_large", name, err)
+		}
+	}
+}
+
+// A client that announces much and sends little costs little memory.
+func TestAnnouncedSizeTakesNoMemory(t *testing.T) {
+	body := field("ProductName", "Firefox") + "--B\r\nContent-Disposition: form-data; name=\"a\"; filename=\"f\"\r\nContent-Type: application/octet-stream\r\n\r\nx"
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	if _, err := Parse(request(formData, "", strings.NewReader(body), 25<<20), DefaultLimits()); err == nil {
+		t.Fatal("a cut body is taken")
+	}
+	runtime.ReadMemStats(&after)
+	if took := after.TotalAlloc - before.TotalAlloc; took > 2<<20 {
+		t.Errorf("%d bytes were allocated for %d", took, len(body))
+	}
+}
+
+func TestNotesAreFew(t *testing.T) {
+	body := extra(manyKeys(2000, 300)) + strings.Repeat(field("x", "\xff"), 1000) + field("ProductName", "Firefox") + end
+	report, err := Parse(request(formData, "", strings.NewReader(body), -1), DefaultLimits())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := len(report.Metadata.Notes); n > 100 || !strings.Contains(report.Metadata.Notes[0], "2000 annotations") {
+		t.Errorf("%d notes, the first %q", n, report.Metadata.Notes[0])
 	}
 }
 

@@ -19,19 +19,20 @@ type partHeader struct {
 func (m *multipart) header(limits Limits) (partHeader, error) {
 	h := partHeader{kind: "text/plain"}
 	var lines []string
-	for left := limits.HeaderBytes; ; {
+	left := limits.HeaderBytes
+	for n := 0; ; n++ {
 		line, err := m.line(left)
 		if err != nil {
 			return h, err
 		}
-		left -= len(line)
+		left -= len(line) + len("\r\n")
 		switch {
 		case len(line) == 0:
 			return h, h.read(lines)
+		case n == limits.HeaderLines:
+			return h, fmt.Errorf("more than %d header lines in a part", limits.HeaderLines)
 		case (line[0] == ' ' || line[0] == '\t') && len(lines) > 0: // continues the line before
 			lines[len(lines)-1] += " " + strings.TrimSpace(string(line))
-		case len(lines) == limits.HeaderLines:
-			return h, fmt.Errorf("more than %d header lines in a part", limits.HeaderLines)
 		default:
 			lines = append(lines, string(line))
 		}

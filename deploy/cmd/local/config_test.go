@@ -1,0 +1,25 @@
+package main
+
+import "testing"
+
+// What the shell has set for production does not lead the local program there,
+// and values are taken as they are.
+func TestLoad(t *testing.T) {
+	c, err := load([]string{
+		"NATS_URL=nats://production", "S3_BUCKET=production", "INTAKE_ADDR=", "INTAKE_SUBMITTER_TOKEN=c2VjcmV0Cg==", "LOG_FORMAT=json",
+	}, "console")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, got := range map[string][2]string{
+		"NATS_URL":               {c.intake.NATS.URL, "nats://embedded"},
+		"S3_BUCKET":              {c.uploader.Bucket, "crashes"},
+		"INTAKE_ADDR":            {c.intake.Addr, "127.0.0.1:8000"},
+		"INTAKE_SUBMITTER_TOKEN": {c.intake.SubmitterToken.Reveal(), "c2VjcmV0Cg=="},
+		"LOG_FORMAT":             {c.intake.Log.Format, "json"},
+	} {
+		if got[0] != got[1] {
+			t.Errorf("%s is %q, want %q", name, got[0], got[1])
+		}
+	}
+}

@@ -1,0 +1,103 @@
+package intake
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"runtime"
+	"testing"
+	"testing/iotest"
+	"testing/synctest"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/rs/zerolog"
+	"golang.org/x/sync/semaphore"
+
+	"github.com/yagi-crash/yagi/pkg/crash"
+	"github.com/yagi-crash/yagi/pkg/queue"
+)
+
+// trickle yields a byte each time it is asked, after a while.
+type trickle struct{ every time.Duration }
+
+func (t trickle) Read(p []byte) (int, error) {
+	timer := time.NewTimer(t.every)
+	defer timer.Stop()
+	<-timer.C
+	p[0] = 'x'
+	return 1, nil
+}
+
+// deadlines is a ResponseWriter that lets deadlines be set, to no effect.
+type deadlines struct{ *httptest.ResponseRecorder }
+
+func (deadlines) SetReadDeadline(time.Time) error { return nil }
+
+// A client below the least rate is given up after a window, however it spreads
+// its bytes; one above it may take as long as it likes.
+func TestLeastRate(t *testing.T) {
+	for name, c := range map[string]struct {
+		every time.Duration // per byte
+		slow  bool
+	}{
+		"1 byte a second":    {time.Second, true},
+		"999 bytes a second": {time.Second / 999, true},
+		"1,001 a second":     {time.Second / 1001, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				p := pace{stall: time.Minute, minRate: 1000, window: 30 * time.Second}
+				control := http.NewResponseController(deadlines{httptest.NewRecorder()})
+				body := p.body(io.NopCloser(trickle{c.every}), control, prometheus.NewCounter(prometheus.CounterOpts{Name: "x"}))
+				start := time.Now()
+				_, err := io.CopyN(io.Discard, iotest.OneByteReader(body), int64(100*time.Second/c.every))
+				refusal, _ := errors.AsType[*crash.Refusal](err)
+				if c.slow && (refusal == nil || refusal.Reason != crash.ReasonTooSlow || time.Since(start) > 35*time.Second) {
+					t.Errorf("after %s: %v, want too_slow after 30 s", time.Since(start), err)
+				}
+				if !c.slow && err != nil {
+					t.Errorf("after %s: %v", time.Since(start), err)
+				}
+			})
+		})
+	}
+}
+
+// An outage costs no memory that is not given back: nats.go keeps some of every
+// request that it cannot send.
+func TestAttemptsWithoutAConnectionLeaveNothing(t *testing.T) {
+	nc, err := queue.Connect(queue.Config{URL: "nats://127.0.0.1:1"}, "test", zerolog.Nop())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	q := &jetStreamQueue{
+		nc: nc, js: js, partitions: 1, timeout: time.Second, inflight: semaphore.NewWeighted(1), capacity: 1,
+		metrics: newMetrics(prometheus.NewRegistry(), 1),
+	}
+	before := heap()
+	const attempts = 20_000
+	for range attempts {
+		if err := q.attempt(t.Context(), &nats.Msg{Header: nats.Header{}}, 0); classify(err) != again {
+			t.Fatalf("got %v, want an error that is worth another attempt", err)
+		}
+	}
+	if grown := heap() - before; grown > attempts*50 {
+		t.Errorf("%d attempts left %d bytes behind", attempts, grown)
+	}
+}
+
+func heap() int64 {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc)
+}
