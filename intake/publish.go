@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -48,7 +49,8 @@ type jetStreamQueue struct {
 	partitions int
 	timeout    time.Duration // of one report, over all attempts
 	inflight   *semaphore.Weighted
-	capacity   int64 // of inflight, bytes
+	capacity   int64     // of inflight, bytes
+	bodies     sync.Pool // of *[]byte: memory of messages, as much as inflight allows at a time
 	metrics    *metrics
 }
 
@@ -61,7 +63,11 @@ func (q *jetStreamQueue) Publish(ctx context.Context, s *crash.Sealed) error {
 		return err
 	}
 	defer release()
-	msg, err := queue.Encode(s, q.inlineLimit()) // copies the report, hence after the turn has come
+	buf, _ := q.bodies.Get().(*[]byte)
+	if buf == nil {
+		buf = new([]byte)
+	}
+	msg, err := queue.Encode(*buf, s, q.inlineLimit()) // copies the report, hence after the turn has come
 	if errors.Is(err, nats.ErrMaxPayload) {
 		return tooLargeForQueue(err)
 	}
@@ -69,6 +75,8 @@ func (q *jetStreamQueue) Publish(ctx context.Context, s *crash.Sealed) error {
 		return fmt.Errorf("encoding %s: %w", s.ID, err)
 	}
 
+	*buf = msg.Data
+	defer q.bodies.Put(buf) // nats.go has its own copy of what it sends
 	defer q.metrics.publishing(time.Now())
 	ctx, cancel := context.WithTimeout(ctx, q.timeout)
 	defer cancel()

@@ -158,7 +158,7 @@ func newReport(tb testing.TB, dump string) *crash.Sealed {
 // message is what intake would publish.
 func message(tb testing.TB, s *crash.Sealed) *nats.Msg {
 	tb.Helper()
-	msg, err := queue.Encode(s, queue.InlineLimit(queue.MaxPayload))
+	msg, err := queue.Encode(nil, s, queue.InlineLimit(queue.MaxPayload))
 	must(tb, err)
 	return msg
 }

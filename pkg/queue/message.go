@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -54,10 +55,11 @@ type ManifestPart struct {
 	SHA256 crash.Digest `json:"sha256"`
 }
 
-// Encode returns the message that carries a report, without its subject.
-// maxBody is the largest body that fits one message (InlineLimit), in bytes;
-// a larger report is an error that wraps nats.ErrMaxPayload.
-func Encode(s *crash.Sealed, maxBody int) (*nats.Msg, error) {
+// Encode returns the message that carries a report, without its subject. The
+// body takes buf's memory, if that is enough of it. maxBody is the largest body
+// that fits one message (InlineLimit), in bytes; a larger report is an error
+// that wraps nats.ErrMaxPayload.
+func Encode(buf []byte, s *crash.Sealed, maxBody int) (*nats.Msg, error) {
 	manifest, size := manifestOf(s)
 	if size > maxBody {
 		return nil, fmt.Errorf("encoding %s of %d bytes into a message of at most %d: %w", s.ID, size, maxBody, nats.ErrMaxPayload)
@@ -66,7 +68,7 @@ func Encode(s *crash.Sealed, maxBody int) (*nats.Msg, error) {
 	if err != nil {
 		return nil, fmt.Errorf("writing the manifest of %s: %w", s.ID, err)
 	}
-	body := make([]byte, 0, size)
+	body := slices.Grow(buf[:0], size)
 	for _, p := range s.Parts() {
 		body = append(body, p.Data...)
 	}

@@ -106,7 +106,7 @@ func publish(t *testing.T, js jetstream.JetStream, p, size int) time.Time {
 	if err != nil {
 		t.Fatal(err)
 	}
-	msg, err := queue.Encode(sealed, queue.InlineLimit(queue.MaxPayload))
+	msg, err := queue.Encode(nil, sealed, queue.InlineLimit(queue.MaxPayload))
 	if err != nil {
 		t.Fatal(err)
 	}
