@@ -95,8 +95,8 @@ func Connect(cfg Config, role string, log zerolog.Logger) (*nats.Conn, error) {
 		options = append(options, nats.UserCredentials(cfg.Creds))
 	}
 	nc, err := nats.Connect(cfg.URL, options...)
-	if bad, ok := errors.AsType[*url.Error](err); ok {
-		err = bad.Err // the rest of the error quotes the URL, with its password
+	if _, ok := errors.AsType[*url.Error](err); ok { // which quotes the URL, with its password
+		err = errors.New("not a list of addresses such as nats://nats.example.com:4222")
 	}
 	if err != nil {
 		return nil, fmt.Errorf("connecting to NATS_URL: %w", err)
