@@ -1,0 +1,60 @@
+package intake
+
+import (
+	"context"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	"github.com/rs/zerolog"
+
+	"github.com/yagi-crash/yagi/intake/internal/breakpad"
+	"github.com/yagi-crash/yagi/intake/internal/throttle"
+	"github.com/yagi-crash/yagi/pkg/crash"
+	"github.com/yagi-crash/yagi/pkg/telemetry"
+)
+
+// faulty is a publisher with a fault of ours.
+type faulty struct{}
+
+func (faulty) Publish(context.Context, *crash.Sealed) error { panic("a fault") }
+
+// A panic is an answer too, and is counted like any other.
+func TestPanicIsAnsweredAndCounted(t *testing.T) {
+	rules, err := throttle.Named(throttle.AcceptAll)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := newMetrics(prometheus.NewRegistry(), 1)
+	handler := &submit{
+		receiver: receiver{limits: breakpad.DefaultLimits(), rules: rules, queue: faulty{}, now: time.Now},
+		pace:     pace{stall: time.Second, window: time.Minute}, metrics: m, log: zerolog.Nop(),
+	}
+	server := httptest.NewServer(telemetry.Recover(handler, zerolog.Nop(), m.panics.Inc))
+	defer server.Close()
+	body := "--B\r\nContent-Disposition: form-data; name=\"a\"\r\n\r\n1\r\n--B--\r\n"
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, server.URL, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Content-Type", "multipart/form-data; boundary=B")
+	response, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	if response.StatusCode != http.StatusInternalServerError {
+		t.Errorf("answered %d, want 500", response.StatusCode)
+	}
+	counted := testutil.ToFloat64(m.reports.WithLabelValues(resultRefused, string(crash.ReasonInternal)))
+	if panics := testutil.ToFloat64(m.panics); counted != 1 || panics != 1 {
+		t.Errorf("counted %v refused and %v panics, want one of each", counted, panics)
+	}
+	if left := testutil.ToFloat64(m.requests); left != 0 {
+		t.Errorf("%v requests are in flight still", left)
+	}
+}
