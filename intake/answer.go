@@ -87,10 +87,12 @@ func replyTo(report *crash.Report, ruling throttle.Ruling, err error) reply {
 		return reply{http.StatusInternalServerError, "", resultRefused, crash.ReasonInternal}
 	case ruling.Outcome == crash.Reject:
 		return reply{http.StatusOK, "Discarded=rule_" + ruling.Rule, resultRejected, ""}
-	case ruling.Outcome == crash.FakeAccept:
-		return reply{http.StatusOK, "CrashID=bp-" + string(report.ID) + "\n", resultFaked, ""}
 	}
-	return reply{http.StatusOK, "CrashID=bp-" + string(report.ID) + "\n", resultQueued, ""}
+	result := resultQueued
+	if ruling.Outcome == crash.FakeAccept {
+		result = resultFaked
+	}
+	return reply{http.StatusOK, "CrashID=bp-" + string(report.ID) + "\n", result, ""}
 }
 
 // send writes the reply. Lines end in LF and the length is always announced,

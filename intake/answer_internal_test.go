@@ -18,6 +18,15 @@ import (
 	"github.com/yagi-crash/yagi/pkg/telemetry"
 )
 
+// Without a token nobody is a submitter, not even who sends none.
+func TestNoTokenIsNobodys(t *testing.T) {
+	r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/submit", http.NoBody)
+	r.Header.Set("Authorization", "Bearer ")
+	if (&receiver{}).isSubmitter(r) {
+		t.Error("an empty token is taken where none is set")
+	}
+}
+
 // faulty is a publisher with a fault of ours.
 type faulty struct{}
 

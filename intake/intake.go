@@ -56,7 +56,8 @@ func (v *receiver) receive(r *http.Request) (*crash.Report, throttle.Ruling, err
 	if err != nil {
 		return report, ruling, err
 	}
-	// A client that hangs up now has still sent a whole report.
+	// A client that hangs up now has still sent a whole report. Nor does the
+	// body's read deadline matter any more, at which net/http ends the context.
 	return report, ruling, v.queue.Publish(context.WithoutCancel(r.Context()), sealed)
 }
 

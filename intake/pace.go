@@ -57,11 +57,6 @@ func (b *pacedBody) Read(p []byte) (int, error) {
 		return n, b.tooSlow(n)
 	case errors.Is(err, io.EOF):
 		b.ended = true
-		// The server goes on watching the connection, and would take the
-		// deadline for the client's end.
-		if err := b.control.SetReadDeadline(time.Time{}); err != nil {
-			return n, err
-		}
 		return n, io.EOF // itself: readers compare with ==
 	case errors.As(err, &network) && network.Timeout():
 		return n, refuseSlow(errors.New("body stalled"))

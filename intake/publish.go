@@ -55,8 +55,8 @@ type jetStreamQueue struct {
 }
 
 // Publish returns nil once the stream has the report on disk. An error is a
-// *crash.Refusal: what was refused may still turn out to be stored, since
-// a lost ack is an unknown outcome.
+// *crash.Refusal, or else a fault of ours; a report that was refused may still
+// turn out to be stored, since a lost ack is an unknown outcome.
 func (q *jetStreamQueue) Publish(ctx context.Context, s *crash.Sealed) error {
 	release, err := q.turn(ctx, s.Size())
 	if err != nil {
@@ -69,7 +69,7 @@ func (q *jetStreamQueue) Publish(ctx context.Context, s *crash.Sealed) error {
 	}
 	msg, err := queue.Encode(*buf, s, q.inlineLimit()) // copies the report, hence after the turn has come
 	if errors.Is(err, nats.ErrMaxPayload) {
-		return tooLargeForQueue(err)
+		return crash.TooLarge(err)
 	}
 	if err != nil {
 		return fmt.Errorf("encoding %s: %w", s.ID, err)
@@ -119,7 +119,7 @@ func (q *jetStreamQueue) offer(ctx context.Context, msg *nats.Msg, partition int
 		case answer == stored:
 			return nil
 		case answer == tooLarge:
-			return tooLargeForQueue(err)
+			return crash.TooLarge(err)
 		case answer == refused:
 			return unavailable(err)
 		case answer == isFull:
@@ -207,8 +207,4 @@ func sleep(ctx context.Context, d time.Duration) bool {
 
 func unavailable(cause error) *crash.Refusal {
 	return &crash.Refusal{Reason: crash.ReasonUnavailable, Status: http.StatusServiceUnavailable, Err: cause}
-}
-
-func tooLargeForQueue(cause error) *crash.Refusal {
-	return &crash.Refusal{Reason: crash.ReasonTooLarge, Status: http.StatusRequestEntityTooLarge, Err: cause}
 }

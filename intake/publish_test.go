@@ -65,11 +65,13 @@ func TestLostAckIsAskedForAgain(t *testing.T) {
 	q.await(t, 2) // stored, and the ack is lost
 	undo()
 	id := crashID(t, c.answer())
-	if all := q.stored(t); len(all) != 2 || all[1].ID != id {
-		t.Errorf("the stream has %d reports, want 2, the last of them %s", len(all), id)
+	c.send(request(len(report())) + report()) // the wait has not cost the connection
+	crashID(t, c.answer())
+	if all := q.stored(t); len(all) != 3 || all[1].ID != id {
+		t.Errorf("the stream has %d reports, want 3, the second %s", len(all), id)
 	}
 	_, page := get(t, "http://"+i.admin+"/metrics")
-	if strings.Contains(page, `intake_publish_attempts_total{answer="again"} 0`) || !strings.Contains(page, `intake_publish_attempts_total{answer="stored"} 2`) {
+	if strings.Contains(page, `intake_publish_attempts_total{answer="again"} 0`) || !strings.Contains(page, `intake_publish_attempts_total{answer="stored"} 3`) {
 		t.Error("the client was answered without a second attempt that was acknowledged")
 	}
 }

@@ -1,7 +1,7 @@
 // Package crash holds the words that both tiers share: a crash report, its
 // annotations and dumps, its id, and the reasons for which a report is turned
-// away. It knows nothing of HTTP, of the queue or of the bucket, and needs
-// only the standard library.
+// away. It knows nothing of the queue or of the bucket, and of HTTP no more than
+// the statuses of refusals; it needs only the standard library.
 //
 // The vocabulary and its rules are those of Mozilla's Antenna (the Socorro
 // collector), so that a Socorro processor can read what Yagi stores.

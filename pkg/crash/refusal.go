@@ -67,3 +67,8 @@ func (r *Refusal) Unwrap() error { return r.Err }
 func Malformed(reason Reason, cause error) *Refusal {
 	return &Refusal{Reason: reason, Status: 400, Err: cause}
 }
+
+// TooLarge refuses a report that is over a limit: status 413.
+func TooLarge(cause error) *Refusal {
+	return &Refusal{Reason: ReasonTooLarge, Status: 413, Err: cause}
+}

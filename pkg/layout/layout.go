@@ -33,9 +33,6 @@ var ErrNotAKey = errors.New("not a key of a crash report")
 // RawCrash returns the key of a report's raw_crash document.
 func RawCrash(id crash.ID) string { return prefix + rawCrash + "/" + id.Day() + "/" + string(id) }
 
-// RawCrashDay returns the prefix of all raw_crash keys of a day (YYYYMMDD).
-func RawCrashDay(day string) string { return prefix + rawCrash + "/" + day + "/" }
-
 // DumpNames returns the key of the list of a report's dumps.
 func DumpNames(id crash.ID) string { return prefix + dumpNames + "/" + string(id) }
 

@@ -3,7 +3,6 @@ package layout_test
 import (
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"testing"
 
@@ -120,14 +119,5 @@ func TestOtherKeysAreRefused(t *testing.T) {
 		if gotID, part, err := layout.Parse(key); !errors.Is(err, layout.ErrNotAKey) {
 			t.Errorf("Parse(%q) = %s, %s, %v, want ErrNotAKey", key, gotID, part, err)
 		}
-	}
-}
-
-func TestRawCrashKeysSortUnderTheirDay(t *testing.T) {
-	if key, day := layout.RawCrash(id), layout.RawCrashDay("20160918"); !strings.HasPrefix(key, day) {
-		t.Errorf("%s does not begin with %s", key, day)
-	}
-	if got := slices.Sorted(slices.Values([]string{layout.RawCrashDay("20160919"), layout.RawCrashDay("20160918")}))[0]; got != layout.RawCrashDay("20160918") {
-		t.Errorf("days do not sort: %s first", got)
 	}
 }

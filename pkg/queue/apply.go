@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/nats-io/nats.go/jetstream"
 )
@@ -64,14 +65,10 @@ func planStream(ctx context.Context, js jetstream.JetStream, want jetstream.Stre
 		return nil, fmt.Errorf("looking at stream %s: %w", want.Name, err)
 	}
 	config := live.CachedInfo().Config
-	var changes []Change
-	for _, d := range CheckStream(want, config) {
-		changes = append(changes, Change{Does: righting(d), Do: func(ctx context.Context) error {
-			_, err := js.UpdateStream(ctx, overlay(config, want))
-			return err
-		}})
-	}
-	return changes, nil
+	return righting(CheckStream(want, config), func(ctx context.Context) error {
+		_, err := js.UpdateStream(ctx, overlay(config, want))
+		return err
+	}), nil
 }
 
 // overlay keeps of a live stream what this package has no opinion on, such as
@@ -95,17 +92,21 @@ func planConsumer(ctx context.Context, js jetstream.JetStream, stream string, wa
 	if err != nil {
 		return nil, fmt.Errorf("looking at consumer %s of %s: %w", want.Durable, stream, err)
 	}
-	var changes []Change
-	for _, d := range CheckConsumer(stream, want, live.CachedInfo().Config) {
-		changes = append(changes, Change{Does: righting(d), Do: func(ctx context.Context) error {
-			_, err := js.UpdateConsumer(ctx, stream, want)
-			return err
-		}})
-	}
-	return changes, nil
+	return righting(CheckConsumer(stream, want, live.CachedInfo().Config), func(ctx context.Context) error {
+		_, err := js.UpdateConsumer(ctx, stream, want)
+		return err
+	}), nil
 }
 
-// righting says what putting a difference right does.
-func righting(d Difference) string {
-	return fmt.Sprintf("change %s of %s from %s to %s", d.Field, d.On, d.Live, d.Want)
+// righting is the one step that puts the differences of a stream or a consumer
+// right, or none when there are none.
+func righting(all []Difference, do func(context.Context) error) []Change {
+	if len(all) == 0 {
+		return nil
+	}
+	var what []string
+	for _, d := range all {
+		what = append(what, fmt.Sprintf("%s from %s to %s", d.Field, d.Live, d.Want))
+	}
+	return []Change{{Does: "change " + all[0].On + ": " + strings.Join(what, ", "), Do: do}}
 }

@@ -105,9 +105,9 @@ func messageID(s *crash.Sealed) string {
 	return fmt.Sprintf("%s-%x", s.ID, h.Sum(nil)[:16])
 }
 
-// ReadManifest reads a ready message's headers. The error wraps ErrVersion or
+// readManifest reads a ready message's headers. The error wraps ErrVersion or
 // ErrDamaged.
-func ReadManifest(header nats.Header) (*Manifest, error) {
+func readManifest(header nats.Header) (*Manifest, error) {
 	version, err := strconv.Atoi(header.Get(HeaderFormat))
 	if err != nil {
 		return nil, fmt.Errorf("%w: reading %s: %w", ErrDamaged, HeaderFormat, err)
@@ -155,7 +155,7 @@ func (m *Manifest) check() error {
 // (crash.Sealed's Verify does so too). The error wraps ErrVersion, ErrDamaged
 // or ErrChunked.
 func Decode(header nats.Header, body []byte) (*crash.Sealed, error) {
-	m, err := ReadManifest(header)
+	m, err := readManifest(header)
 	if err != nil {
 		return nil, err
 	}

@@ -72,12 +72,12 @@ func TestApplyHeals(t *testing.T) {
 	js, cfg := connect(t)
 	apply(t, js, cfg)
 	changed := queue.StreamConfig(0, cfg)
-	changed.MaxAge = time.Hour
+	changed.MaxAge, changed.AllowDirect = time.Hour, false
 	if _, err := js.UpdateStream(t.Context(), changed); err != nil {
 		t.Fatal(err)
 	}
 	changes := plan(t, js, cfg)
-	if len(changes) != 1 || !strings.Contains(changes[0].Does, "max_age") || !strings.Contains(changes[0].Does, "1h0m0s") {
+	if len(changes) != 1 || !strings.Contains(changes[0].Does, "max_age") || !strings.Contains(changes[0].Does, "1h0m0s") || !strings.Contains(changes[0].Does, "allow_direct") {
 		t.Fatalf("plan: %v", changes)
 	}
 	apply(t, js, cfg)

@@ -74,7 +74,7 @@ func TestApplyHeals(t *testing.T) {
 		t.Fatal(err)
 	}
 	got := crashctl(t, environ, "stream", "apply", "--yes")
-	if want := "done: change discard of stream CRASHES_0 from discardold to discardnew\n"; got.code != 0 || got.out != want {
+	if want := "done: change stream CRASHES_0: discard from discardold to discardnew\n"; got.code != 0 || got.out != want {
 		t.Errorf("%+v, want %q", got, want)
 	}
 	if s := readStatus(t, environ, 0); s.Total.Backlog.Depth != 1 {

@@ -71,10 +71,7 @@ func (b *body) finish() (size int64, err error) {
 }
 
 func tooLarge(where string, limit int64) *crash.Refusal {
-	return &crash.Refusal{
-		Reason: crash.ReasonTooLarge, Status: http.StatusRequestEntityTooLarge,
-		Err: fmt.Errorf("body %s is over %d bytes", where, limit),
-	}
+	return crash.TooLarge(fmt.Errorf("body %s is over %d bytes", where, limit))
 }
 
 // inflate turns the errors of a gzip stream into refusals.

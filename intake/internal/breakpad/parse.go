@@ -117,10 +117,7 @@ func (p *parser) annotations() error {
 		return err
 	}
 	if !whole {
-		return &crash.Refusal{
-			Reason: crash.ReasonTooLarge, Status: http.StatusRequestEntityTooLarge,
-			Err: fmt.Errorf("JSON annotations of more than %d bytes", p.limits.JSON),
-		}
+		return crash.TooLarge(fmt.Errorf("JSON annotations of more than %d bytes", p.limits.JSON))
 	}
 	var tooLong int
 	p.report.Annotations, tooLong, err = decodeJSON(text, p.limits)
