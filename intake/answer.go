@@ -5,11 +5,11 @@ import (
 	"io"
 	"net/http"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/rs/zerolog"
 
-	"github.com/yagi-crash/yagi/intake/internal/throttle"
 	"github.com/yagi-crash/yagi/pkg/crash"
 )
 
@@ -33,6 +33,7 @@ type submit struct {
 	pace     pace
 	metrics  *metrics
 	log      zerolog.Logger
+	taken    *sync.WaitGroup // connections that net/http does not know any more
 }
 
 // reply is what a client gets.
@@ -45,6 +46,16 @@ type reply struct {
 
 // ServeHTTP implements http.Handler.
 func (s *submit) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if hasHiddenBody(r) {
+		s.serveHidden(w, r)
+		return
+	}
+	control := http.NewResponseController(w)
+	s.answer(r, control, func(a reply) { send(w, r, control, a) })
+}
+
+// answer has the report received, replies, and says what came of it.
+func (s *submit) answer(r *http.Request, conn deadliner, send func(reply)) {
 	start := time.Now()
 	s.metrics.requests.Inc()
 	defer s.metrics.requests.Dec()
@@ -54,19 +65,18 @@ func (s *submit) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			s.metrics.reports.WithLabelValues(resultRefused, string(crash.ReasonInternal)).Inc()
 		}
 	}()
-	control := http.NewResponseController(w)
-	body := s.pace.body(r.Body, control, s.metrics.bytes)
+	body := s.pace.body(r.Body, conn, s.metrics.bytes)
 	paced := r.WithContext(r.Context()) // net/http needs its own body back in r
 	paced.Body = body
 
-	report, ruling, err := s.receiver.receive(paced)
-	a := replyTo(report, ruling, err)
+	verdict, err := s.receiver.receive(paced)
+	a := replyTo(verdict, err)
 	took := time.Since(start)
 	s.count(a, body.read, took)
 	answered = true
-	send(w, r, control, a)
+	send(a)
 	body.leave(a.status, r)
-	s.tell(report, a, err, body.read, took)
+	s.tell(verdict, a, err, body.read, took)
 }
 
 func (s *submit) count(a reply, size int64, took time.Duration) {
@@ -78,21 +88,21 @@ func (s *submit) count(a reply, size int64, took time.Duration) {
 }
 
 // replyTo says what a report's outcome is answered with.
-func replyTo(report *crash.Report, ruling throttle.Ruling, err error) reply {
+func replyTo(v verdict, err error) reply {
 	var refusal *crash.Refusal
 	switch {
 	case errors.As(err, &refusal):
 		return reply{refusal.Status, "Discarded=" + string(refusal.Reason), resultRefused, refusal.Reason}
 	case err != nil:
 		return reply{http.StatusInternalServerError, "", resultRefused, crash.ReasonInternal}
-	case ruling.Outcome == crash.Reject:
-		return reply{http.StatusOK, "Discarded=rule_" + ruling.Rule, resultRejected, ""}
+	case v.ruling.Outcome == crash.Reject:
+		return reply{http.StatusOK, "Discarded=rule_" + v.ruling.Rule, resultRejected, ""}
 	}
 	result := resultQueued
-	if ruling.Outcome == crash.FakeAccept {
+	if v.ruling.Outcome == crash.FakeAccept {
 		result = resultFaked
 	}
-	return reply{http.StatusOK, "CrashID=bp-" + string(report.ID) + "\n", result, ""}
+	return reply{http.StatusOK, "CrashID=bp-" + string(v.id) + "\n", result, ""}
 }
 
 // send writes the reply. Lines end in LF and the length is always announced,
@@ -119,19 +129,16 @@ func send(w http.ResponseWriter, r *http.Request, control *http.ResponseControll
 
 // tell writes the report's one event. It never holds what a client sent beside
 // sizes, and never a client's address.
-func (s *submit) tell(report *crash.Report, a reply, err error, size int64, took time.Duration) {
+func (s *submit) tell(v verdict, a reply, err error, size int64, took time.Duration) {
 	level := zerolog.InfoLevel
 	if a.status >= http.StatusInternalServerError {
 		level = zerolog.ErrorLevel
 	}
-	if report == nil {
-		report = &crash.Report{}
-	}
 	s.log.WithLevel(level).Err(err).
-		Str("crash_id", string(report.ID)).
-		Str("rule", report.Metadata.ThrottleRule).
-		Int("dumps", len(report.Dumps)).
-		Int("annotations", len(report.Annotations)).
+		Str("crash_id", string(v.id)).
+		Str("rule", v.ruling.Rule).
+		Int("dumps", v.dumps).
+		Int("annotations", v.annotations).
 		Str("result", a.result).
 		Int("status", a.status).
 		Int64("body_bytes", size).

@@ -12,7 +12,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/rs/zerolog"
 
-	"github.com/yagi-crash/yagi/intake/internal/breakpad"
 	"github.com/yagi-crash/yagi/intake/internal/throttle"
 	"github.com/yagi-crash/yagi/pkg/crash"
 	"github.com/yagi-crash/yagi/pkg/telemetry"
@@ -39,8 +38,16 @@ func TestPanicIsAnsweredAndCounted(t *testing.T) {
 		t.Fatal(err)
 	}
 	m := newMetrics(prometheus.NewRegistry(), 1)
+	cfg, err := Load([]string{"NATS_URL=nats://127.0.0.1:1", "INTAKE_SPOOL_BUDGET=0"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	store, err := openStore(cfg, zerolog.Nop())
+	if err != nil {
+		t.Fatal(err)
+	}
 	handler := &submit{
-		receiver: receiver{limits: breakpad.DefaultLimits(), rules: rules, queue: faulty{}, now: time.Now},
+		receiver: (&Server{cfg: cfg, rules: rules, store: store}).receiver(faulty{}),
 		pace:     pace{stall: time.Second, window: time.Minute}, metrics: m, log: zerolog.Nop(),
 	}
 	server := httptest.NewServer(telemetry.Recover(handler, zerolog.Nop(), m.panics.Inc))

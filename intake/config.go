@@ -5,6 +5,9 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/KimMachineGun/automemlimit/memlimit"
+
+	"github.com/yagi-crash/yagi/intake/internal/breakpad"
 	"github.com/yagi-crash/yagi/intake/internal/throttle"
 	"github.com/yagi-crash/yagi/pkg/queue"
 	"github.com/yagi-crash/yagi/pkg/settings"
@@ -19,18 +22,25 @@ type Config struct {
 	// AdminAddr is where operators look: /metrics, /readyz. Keep it private.
 	AdminAddr string `env:"INTAKE_ADMIN_ADDR" envDefault:":8001"`
 
-	// MaxBody is the largest body on the wire; a larger one is answered 413. It
-	// is also what a proxy in front must allow.
-	MaxBody settings.Bytes `env:"INTAKE_MAX_BODY" envDefault:"25MiB"`
-	// MaxInflated is the largest body after decompression; a larger one is
-	// answered 413.
-	MaxInflated settings.Bytes `env:"INTAKE_MAX_INFLATED" envDefault:"100MiB"`
+	// Limits bound what one report may cost.
+	Limits breakpad.Limits
 	// BodyStall is how long a client may send nothing of its body before it is
 	// answered 408.
 	BodyStall time.Duration `env:"INTAKE_BODY_STALL" envDefault:"30s"`
 	// BodyMinRate is how much of a body must arrive each second, over any 30 s;
 	// a slower client is answered 408.
 	BodyMinRate settings.Bytes `env:"INTAKE_BODY_MIN_RATE" envDefault:"1kB"`
+
+	// MemoryBudget is the memory that reports may lie in from their first byte
+	// until they are promised. When it is not set, it is a quarter of what the
+	// container or the machine has.
+	MemoryBudget settings.Bytes `env:"INTAKE_MEMORY_BUDGET"`
+	// SpoolBudget is the size of the file for what is more than that; once both
+	// are used up, further clients are answered 503. With 0 there is no file.
+	SpoolBudget settings.Bytes `env:"INTAKE_SPOOL_BUDGET" envDefault:"4GiB"`
+	// SpoolDir is the folder of that file, which has no name and is gone when the
+	// process is. It must lie on a disk; when it is not set, it is TMPDIR or /tmp.
+	SpoolDir string `env:"INTAKE_SPOOL_DIR"`
 
 	// PublishTimeout is how long a report is offered to the queue, over all
 	// attempts, before its client is answered 503. It must outlast a leader
@@ -47,6 +57,11 @@ type Config struct {
 	// SubmitterToken is the bearer token that lets a client choose a report's id
 	// (annotation uuid). Empty: nobody may.
 	SubmitterToken settings.Secret `env:"INTAKE_SUBMITTER_TOKEN"`
+
+	// ForeignUUID says what becomes of a report with the annotation uuid that comes
+	// without that token: refuse (401, as Antenna) or ignore (it gets an id like any
+	// other).
+	ForeignUUID foreignUUID `env:"INTAKE_FOREIGN_UUID" envDefault:"refuse"`
 
 	// LameDuck is how long intake still accepts after it was told to stop, while
 	// load balancers find out: about 15s in Kubernetes.
@@ -65,12 +80,50 @@ type Config struct {
 	Log telemetry.Config
 }
 
+// leastMemory is enough for some reports at a time.
+const leastMemory settings.Bytes = 1 << 20
+
 // Load reads the configuration from environment variables ("KEY=value"). The
 // error lists everything that is wrong.
 func Load(environ []string) (Config, error) {
 	var c Config
 	err := settings.Load(environ, &c)
+	if c.MemoryBudget == 0 {
+		c.MemoryBudget = quarterOfMemory()
+	}
 	return c, err
+}
+
+// quarterOfMemory is a part of the memory of the container or, where that has no
+// limit, of the machine.
+func quarterOfMemory() settings.Bytes {
+	limit := uint64(unknownMemory)
+	for _, ask := range []func() (uint64, error){memlimit.FromSystem, memlimit.FromCgroup} {
+		if n, err := ask(); err == nil && n > 0 { // an error means that there is no such limit here
+			limit = min(limit, n)
+		}
+	}
+	return settings.Bytes(limit / 4)
+}
+
+// unknownMemory is what a machine is taken to have at the most, in bytes.
+const unknownMemory = 1 << 40
+
+// foreignUUID is what becomes of an id that was chosen by somebody who may not.
+type foreignUUID string
+
+const (
+	refuseForeign foreignUUID = "refuse"
+	ignoreForeign foreignUUID = "ignore"
+)
+
+// UnmarshalText reads "refuse" or "ignore".
+func (f *foreignUUID) UnmarshalText(text []byte) error {
+	switch *f = foreignUUID(text); *f {
+	case refuseForeign, ignoreForeign:
+		return nil
+	}
+	return fmt.Errorf("%q is neither %s nor %s", text, refuseForeign, ignoreForeign)
 }
 
 // Validate reports every setting that cannot be.
@@ -84,12 +137,13 @@ func (c *Config) Validate() error {
 			refuse(name, "must be above 0")
 		}
 	}
-	above0("INTAKE_MAX_BODY", int64(c.MaxBody))
-	above0("INTAKE_MAX_INFLATED", int64(c.MaxInflated))
 	above0("INTAKE_BODY_STALL", int64(c.BodyStall))
 	above0("INTAKE_PUBLISH_TIMEOUT", int64(c.PublishTimeout))
 	above0("INTAKE_PUBLISH_INFLIGHT_BYTES", int64(c.PublishInflight))
 	above0("INTAKE_GRACE", int64(c.Grace))
+	if c.MemoryBudget != 0 && c.MemoryBudget < leastMemory {
+		refuse("INTAKE_MEMORY_BUDGET", "%s is below %s", c.MemoryBudget, leastMemory)
+	}
 	if longest := min(queue.ReadyDeadline/5, queue.DuplicateWindow/2); c.PublishTimeout > longest {
 		refuse("INTAKE_PUBLISH_TIMEOUT", "%s is above %s: the queue would no longer tell a repeated attempt from a new report", c.PublishTimeout, longest)
 	}

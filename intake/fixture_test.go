@@ -96,6 +96,16 @@ func (q *testQueue) stored(t *testing.T) []*crash.Sealed {
 	return all
 }
 
+// text is what a part holds.
+func text(t *testing.T, p crash.Part) string {
+	t.Helper()
+	b, err := p.AppendTo(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
 // The one report in the stream.
 func (q *testQueue) one(t *testing.T) *crash.Sealed {
 	t.Helper()

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/yagi-crash/yagi/intake/internal/breakpad"
+	"github.com/yagi-crash/yagi/intake/internal/spool"
 	"github.com/yagi-crash/yagi/intake/internal/throttle"
 	"github.com/yagi-crash/yagi/pkg/crash"
 	"github.com/yagi-crash/yagi/pkg/settings"
@@ -31,34 +32,83 @@ type receiver struct {
 	limits    breakpad.Limits
 	rules     throttle.Rules
 	submitter settings.Secret // token of those who may choose ids
-	queue     publisher
-	now       func() time.Time
+	foreign   foreignUUID
+	store     *spool.Store
+	// windows is the memory to parse with, and so how many reports are parsed
+	// at a time: what that costs beside the store is bounded by it.
+	windows chan []byte
+	queue   publisher
+	now     func() time.Time
+}
+
+// verdict is what became of a report.
+type verdict struct {
+	id                 crash.ID
+	ruling             throttle.Ruling
+	annotations, dumps int
+	sealed             *crash.Sealed // nil: it is not kept
 }
 
 // receive is the whole life of a report in this tier. Every error tells the
 // client something if it is a *crash.Refusal, and is a fault of ours otherwise.
-func (v *receiver) receive(r *http.Request) (*crash.Report, throttle.Ruling, error) {
-	report, err := breakpad.Parse(r, v.limits)
+func (v *receiver) receive(r *http.Request) (verdict, error) {
+	post, err := breakpad.Open(r, v.limits)
 	if err != nil {
-		return nil, throttle.Ruling{}, err
+		return verdict{}, err
+	}
+	// A client that hangs up behind its last byte has still sent a whole report. Nor
+	// does the body's read deadline matter then, at which net/http ends the context.
+	ctx := context.WithoutCancel(r.Context())
+	space, err := v.store.Admit(ctx, post.Size)
+	if err != nil {
+		return verdict{}, crash.Unavailable(err)
+	}
+	defer space.Release()
+	if err := post.Receive(r.Body, space); err != nil {
+		return verdict{}, err
+	}
+	verdict, err := v.judge(r, post, space)
+	if err != nil || verdict.sealed == nil {
+		return verdict, err
+	}
+	return verdict, v.queue.Publish(ctx, verdict.sealed)
+}
+
+// judge parses a report, throttles it, gives it its id, and seals it if it is to
+// be kept. What it allocates is let go when it returns.
+func (v *receiver) judge(r *http.Request, post *breakpad.Post, space *spool.Space) (verdict, error) {
+	window := <-v.windows
+	defer func() { v.windows <- window }()
+	report, err := post.Parse(window)
+	if err != nil {
+		return verdict{}, err
 	}
 	report.Received = v.now().UTC()
 	ruling := v.rules.Judge(report.Annotations)
 	report.Metadata.ThrottleRule = ruling.Rule
-	if err := v.identify(r, report, ruling); err != nil {
-		return report, ruling, err
+	err = v.identify(r, report, ruling)
+	verdict := verdict{id: report.ID, ruling: ruling, annotations: len(report.Annotations), dumps: len(report.Dumps)}
+	if err != nil || ruling.Outcome == crash.Reject || ruling.Outcome == crash.FakeAccept {
+		return verdict, err
 	}
-	if ruling.Outcome == crash.Reject || ruling.Outcome == crash.FakeAccept {
-		return report, ruling, nil
-	}
+	verdict.sealed, err = seal(report, space)
+	return verdict, err
+}
+
+// seal makes of a report what is stored. Its document joins the dumps in space,
+// because the report may have to wait for the queue.
+func seal(report *crash.Report, space *spool.Space) (*crash.Sealed, error) {
 	report.Scrub()
 	sealed, err := report.Seal()
 	if err != nil {
-		return report, ruling, err
+		return nil, err
 	}
-	// A client that hangs up now has still sent a whole report. Nor does the
-	// body's read deadline matter any more, at which net/http ends the context.
-	return report, ruling, v.queue.Publish(context.WithoutCancel(r.Context()), sealed)
+	document := space.NewBody()
+	if _, err := document.ReadFrom(sealed.RawCrash.Reader()); err != nil {
+		return nil, crash.Unavailable(err)
+	}
+	sealed.RawCrash.Data = document
+	return sealed, nil
 }
 
 // identify gives the report its id: the one in the annotation uuid, which only
@@ -70,6 +120,11 @@ func (v *receiver) identify(r *http.Request, report *crash.Report, ruling thrott
 		return nil
 	}
 	if !v.isSubmitter(r) {
+		if v.foreign == ignoreForeign {
+			report.ID = crash.NewID(report.Received, ruling.Outcome)
+			report.Metadata.Notes = append(report.Metadata.Notes, "uuid of an unknown submitter was ignored")
+			return nil
+		}
 		return &crash.Refusal{Reason: crash.ReasonUnauthorizedUUID, Status: http.StatusUnauthorized}
 	}
 	var text string

@@ -6,6 +6,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
 
+	"github.com/yagi-crash/yagi/intake/internal/spool"
 	"github.com/yagi-crash/yagi/pkg/crash"
 )
 
@@ -76,6 +77,19 @@ func newMetrics(reg prometheus.Registerer, inflightLimit int64) *metrics {
 	}).Set(float64(inflightLimit))
 	m.preset()
 	return m
+}
+
+// showRoom shows how much of the store is in use, and how much there is.
+func showRoom(reg prometheus.Registerer, store *spool.Store) {
+	auto := promauto.With(reg)
+	gauge := func(name, help string, value func() int64) {
+		auto.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, func() float64 { return float64(value()) })
+	}
+	gauge("intake_memory_bytes", "Memory that reports lie in.", func() int64 { n, _ := store.Usage(); return n })
+	gauge("intake_spool_bytes", "Bytes of the spool file that reports lie in.", func() int64 { _, n := store.Usage(); return n })
+	memory, file := store.Size()
+	gauge("intake_memory_bytes_limit", "INTAKE_MEMORY_BUDGET.", func() int64 { return memory })
+	gauge("intake_spool_bytes_limit", "INTAKE_SPOOL_BUDGET, or 0 where there could be no file.", func() int64 { return file })
 }
 
 // preset makes every series exist from the start, so that a first refusal

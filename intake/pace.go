@@ -26,25 +26,28 @@ type pace struct {
 // pacedBody reads a request's body and gives up on a client that stalls.
 type pacedBody struct {
 	io.ReadCloser
-	pace    pace
-	control *http.ResponseController
-	count   prometheus.Counter
-	read    int64
-	ended   bool // read to its end
+	pace  pace
+	conn  deadliner
+	count prometheus.Counter
+	read  int64
+	ended bool // read to its end
 
 	waited     time.Duration // for the client, in this window
 	windowRead int64
 }
 
-func (p pace) body(src io.ReadCloser, control *http.ResponseController, count prometheus.Counter) *pacedBody {
-	return &pacedBody{ReadCloser: src, pace: p, control: control, count: count, ended: src == http.NoBody}
+// deadliner is a connection, or what net/http lets of one be seen.
+type deadliner interface{ SetReadDeadline(time.Time) error }
+
+func (p pace) body(src io.ReadCloser, conn deadliner, count prometheus.Counter) *pacedBody {
+	return &pacedBody{ReadCloser: src, pace: p, conn: conn, count: count, ended: src == http.NoBody}
 }
 
 // Read implements io.Reader. Its errors are io.EOF, a refusal with status 408,
 // or the cause without the client's address, which net's errors carry.
 func (b *pacedBody) Read(p []byte) (int, error) {
 	start := time.Now()
-	if err := b.control.SetReadDeadline(start.Add(b.pace.stall)); err != nil {
+	if err := b.conn.SetReadDeadline(start.Add(b.pace.stall)); err != nil {
 		return 0, err
 	}
 	n, err := b.ReadCloser.Read(p)
@@ -82,7 +85,7 @@ func (b *pacedBody) tooSlow(n int) error {
 // while, so that a client that is still sending comes to read the reply. Neither
 // this nor net/http, which reads on by itself, waits longer than lingerTime.
 func (b *pacedBody) leave(status int, r *http.Request) {
-	if b.ended || b.control.SetReadDeadline(time.Now().Add(lingerTime)) != nil {
+	if b.ended || b.conn.SetReadDeadline(time.Now().Add(lingerTime)) != nil {
 		return
 	}
 	asks := b.read == 0 && r.Header.Get("Expect") != "" // and sends nothing unless told to
@@ -98,6 +101,9 @@ func refuseSlow(cause error) *crash.Refusal {
 // brokenOff says why a body has no more, in words of ours: net's errors hold the
 // client's address, and those of net/http what the client sent.
 func brokenOff(err error) error {
+	if refusal, ok := errors.AsType[*crash.Refusal](err); ok {
+		return refusal
+	}
 	if op, ok := errors.AsType[*net.OpError](err); ok {
 		return op.Err
 	}

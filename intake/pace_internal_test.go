@@ -3,8 +3,6 @@ package intake
 import (
 	"errors"
 	"io"
-	"net/http"
-	"net/http/httptest"
 	"runtime"
 	"testing"
 	"testing/iotest"
@@ -32,8 +30,8 @@ func (t trickle) Read(p []byte) (int, error) {
 	return 1, nil
 }
 
-// deadlines is a ResponseWriter that lets deadlines be set, to no effect.
-type deadlines struct{ *httptest.ResponseRecorder }
+// deadlines is a connection that lets deadlines be set, to no effect.
+type deadlines struct{}
 
 func (deadlines) SetReadDeadline(time.Time) error { return nil }
 
@@ -51,8 +49,7 @@ func TestLeastRate(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				p := pace{stall: time.Minute, minRate: 1000, window: 30 * time.Second}
-				control := http.NewResponseController(deadlines{httptest.NewRecorder()})
-				body := p.body(io.NopCloser(trickle{c.every}), control, prometheus.NewCounter(prometheus.CounterOpts{Name: "x"}))
+				body := p.body(io.NopCloser(trickle{c.every}), deadlines{}, prometheus.NewCounter(prometheus.CounterOpts{Name: "x"}))
 				start := time.Now()
 				_, err := io.CopyN(io.Discard, iotest.OneByteReader(body), int64(100*time.Second/c.every))
 				refusal, _ := errors.AsType[*crash.Refusal](err)

@@ -71,10 +71,9 @@ func (q *jetStreamQueue) Publish(ctx context.Context, s *crash.Sealed) error {
 	if errors.Is(err, nats.ErrMaxPayload) {
 		return crash.TooLarge(err)
 	}
-	if err != nil {
-		return fmt.Errorf("encoding %s: %w", s.ID, err)
+	if err != nil { // of the spool, for example
+		return crash.Unavailable(err)
 	}
-
 	*buf = msg.Data
 	defer q.bodies.Put(buf) // nats.go has its own copy of what it sends
 	defer q.metrics.publishing(time.Now())
@@ -99,7 +98,7 @@ func (q *jetStreamQueue) turn(ctx context.Context, size int64) (release func(), 
 	defer cancel()
 	size = min(size, q.capacity) // a report above the capacity goes alone
 	if err := q.inflight.Acquire(ctx, size); err != nil {
-		return nil, unavailable(fmt.Errorf("waiting for a turn to publish: %w", err))
+		return nil, crash.Unavailable(fmt.Errorf("waiting for a turn to publish: %w", err))
 	}
 	q.metrics.inflight.Add(float64(size))
 	return func() {
@@ -121,10 +120,10 @@ func (q *jetStreamQueue) offer(ctx context.Context, msg *nats.Msg, partition int
 		case answer == tooLarge:
 			return crash.TooLarge(err)
 		case answer == refused:
-			return unavailable(err)
+			return crash.Unavailable(err)
 		case answer == isFull:
 			if full++; full >= q.partitions {
-				return unavailable(err)
+				return crash.Unavailable(err)
 			}
 			partition, since = (partition+1)%q.partitions, time.Now()
 			continue
@@ -132,7 +131,7 @@ func (q *jetStreamQueue) offer(ctx context.Context, msg *nats.Msg, partition int
 			partition, since, full = (partition+1)%q.partitions, time.Now(), 0
 		}
 		if !sleep(ctx, pause/2+rand.N(pause)) {
-			return unavailable(fmt.Errorf("publishing for %s: %w", q.timeout, err))
+			return crash.Unavailable(fmt.Errorf("publishing for %s: %w", q.timeout, err))
 		}
 	}
 }
@@ -203,8 +202,4 @@ func sleep(ctx context.Context, d time.Duration) bool {
 	case <-timer.C:
 		return true
 	}
-}
-
-func unavailable(cause error) *crash.Refusal {
-	return &crash.Refusal{Reason: crash.ReasonUnavailable, Status: http.StatusServiceUnavailable, Err: cause}
 }

@@ -7,6 +7,8 @@ import (
 	stdlog "log"
 	"net"
 	"net/http"
+	"runtime"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -16,6 +18,7 @@ import (
 	"golang.org/x/sync/semaphore"
 
 	"github.com/yagi-crash/yagi/intake/internal/breakpad"
+	"github.com/yagi-crash/yagi/intake/internal/spool"
 	"github.com/yagi-crash/yagi/intake/internal/throttle"
 	"github.com/yagi-crash/yagi/pkg/dockerflow"
 	"github.com/yagi-crash/yagi/pkg/queue"
@@ -33,6 +36,9 @@ const (
 	// unusedTimeout is how long a connection on which nothing has come may hold
 	// up the end; net/http's own patience with those is 5 s.
 	unusedTimeout = time.Second
+	// parsersPerCore is how many reports are parsed at a time: enough to have
+	// work while some of them wait for the disk.
+	parsersPerCore = 2
 )
 
 // Server is intake as a process.
@@ -40,6 +46,8 @@ type Server struct {
 	cfg      Config
 	log      zerolog.Logger
 	rules    throttle.Rules
+	store    *spool.Store
+	taken    sync.WaitGroup // connections taken over from net/http
 	public   net.Listener
 	admin    net.Listener
 	draining atomic.Bool
@@ -62,7 +70,23 @@ func Listen(ctx context.Context, cfg Config, log zerolog.Logger) (*Server, error
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("listening on INTAKE_ADMIN_ADDR: %w", err), public.Close())
 	}
-	return &Server{cfg: cfg, log: log, rules: rules, public: public, admin: admin}, nil
+	store, err := openStore(cfg, log)
+	if err != nil {
+		return nil, errors.Join(err, public.Close(), admin.Close())
+	}
+	return &Server{cfg: cfg, log: log, rules: rules, store: store, public: public, admin: admin}, nil
+}
+
+// openStore does without the file where there cannot be one.
+func openStore(cfg Config, log zerolog.Logger) (*spool.Store, error) {
+	room := spool.Config{Memory: int64(cfg.MemoryBudget), File: int64(cfg.SpoolBudget), Dir: cfg.SpoolDir}
+	store, err := spool.Open(room)
+	if err == nil || room.File == 0 {
+		return store, err
+	}
+	log.Error().Err(err).Msg("going on without a spool file: reports have INTAKE_MEMORY_BUDGET alone")
+	room.File = 0
+	return spool.Open(room)
 }
 
 // Addr returns the address that clients post to.
@@ -74,7 +98,8 @@ func (s *Server) AdminAddr() string { return s.admin.Addr().String() }
 // Run serves until ctx ends, and then stops in the direction of travel: lame
 // duck, no new requests, those in hand, the queue. It returns an error when
 // that takes longer than the grace period, or when serving fails.
-func (s *Server) Run(ctx context.Context) error {
+func (s *Server) Run(ctx context.Context) (err error) {
+	defer func() { err = errors.Join(err, s.store.Close()) }()
 	nc, err := queue.Connect(s.cfg.NATS, "intake", s.log)
 	if err != nil {
 		return errors.Join(err, s.public.Close(), s.admin.Close())
@@ -87,6 +112,7 @@ func (s *Server) Run(ctx context.Context) error {
 	build := telemetry.ReadBuild()
 	registry := telemetry.NewRegistry(build)
 	m := newMetrics(registry, int64(s.cfg.PublishInflight))
+	showRoom(registry, s.store)
 
 	public := s.server(s.routes(nc, js, build, m))
 	admin := s.server(telemetry.Admin{Registry: registry, Ready: s.ready, PProf: s.cfg.PProf}.Handler())
@@ -124,8 +150,26 @@ func (s *Server) stop(ctx context.Context, public *http.Server) error {
 	if err := public.Shutdown(ctx); err != nil {
 		return errors.Join(fmt.Errorf("finishing requests within %s: %w", s.cfg.Grace, err), public.Close())
 	}
+	if !waitFor(ctx, &s.taken) {
+		return fmt.Errorf("finishing HTTP/1.0 requests within %s: %w", s.cfg.Grace, ctx.Err())
+	}
 	s.log.Info().Msg("intake has stopped")
 	return nil
+}
+
+// waitFor tells whether what is waited for ended before the context.
+func waitFor(ctx context.Context, what *sync.WaitGroup) bool {
+	done := make(chan struct{})
+	go func() { // ends with the last of them, all of which have deadlines
+		what.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+		return true
+	case <-ctx.Done():
+		return false
+	}
 }
 
 func (s *Server) server(h http.Handler) *http.Server {
@@ -157,19 +201,14 @@ func (s *Server) limited(next http.Handler) http.Handler {
 
 // routes is everything that the public listener answers.
 func (s *Server) routes(nc *nats.Conn, js jetstream.JetStream, build telemetry.Build, m *metrics) http.Handler {
-	limits := breakpad.DefaultLimits()
-	limits.Wire, limits.Inflated = int64(s.cfg.MaxBody), int64(s.cfg.MaxInflated)
-	limits.Kept = queue.InlineLimit(queue.MaxPayload)
 	mux := http.NewServeMux()
 	mux.Handle("POST /submit", &submit{
-		receiver: receiver{
-			limits: limits, rules: s.rules, submitter: s.cfg.SubmitterToken, now: time.Now,
-			queue: &jetStreamQueue{
-				nc: nc, js: js, partitions: s.cfg.NATS.Partitions, timeout: s.cfg.PublishTimeout,
-				inflight: semaphore.NewWeighted(int64(s.cfg.PublishInflight)), capacity: int64(s.cfg.PublishInflight), metrics: m,
-			},
-		},
-		pace: pace{stall: s.cfg.BodyStall, minRate: int64(s.cfg.BodyMinRate), window: rateWindow}, metrics: m, log: s.log,
+		receiver: s.receiver(&jetStreamQueue{
+			nc: nc, js: js, partitions: s.cfg.NATS.Partitions, timeout: s.cfg.PublishTimeout,
+			inflight: semaphore.NewWeighted(int64(s.cfg.PublishInflight)), capacity: int64(s.cfg.PublishInflight), metrics: m,
+		}),
+		pace:    pace{stall: s.cfg.BodyStall, minRate: int64(s.cfg.BodyMinRate), window: rateWindow},
+		metrics: m, log: s.log, taken: &s.taken,
 	})
 	dockerflow.Register(mux, dockerflow.Config{
 		Build: build, BrokenAuth: s.cfg.BrokenAuth,
@@ -179,6 +218,19 @@ func (s *Server) routes(nc *nats.Conn, js jetstream.JetStream, build telemetry.B
 		},
 	})
 	return telemetry.Recover(mux, s.log, m.panics.Inc)
+}
+
+func (s *Server) receiver(q publisher) receiver {
+	limits := s.cfg.Limits
+	limits.Kept = queue.InlineLimit(queue.MaxPayload) // what does not fit the queue
+	windows := make(chan []byte, parsersPerCore*runtime.GOMAXPROCS(0))
+	for range cap(windows) {
+		windows <- make([]byte, breakpad.WindowSize)
+	}
+	return receiver{
+		limits: limits, rules: s.rules, submitter: s.cfg.SubmitterToken, foreign: s.cfg.ForeignUUID,
+		store: s.store, windows: windows, queue: q, now: time.Now,
+	}
 }
 
 // checkStreams tells whether every partition has a stream that reports may be

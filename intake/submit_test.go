@@ -28,11 +28,11 @@ func TestAcceptedReportIsInTheStream(t *testing.T) {
 	if got.ID != id {
 		t.Errorf("the stream has %s, the client was told %s", got.ID, id)
 	}
-	if len(got.Dumps) != 1 || string(got.Dumps[0].Data) != "MDMP\x00\xff" {
-		t.Errorf("dumps: %q", got.Dumps)
+	if len(got.Dumps) != 1 || text(t, got.Dumps[0]) != "MDMP\x00\xff" {
+		t.Errorf("dumps: %v", got.Dumps)
 	}
 	var raw map[string]any
-	if err := json.Unmarshal(got.RawCrash.Data, &raw); err != nil {
+	if err := json.Unmarshal([]byte(text(t, got.RawCrash)), &raw); err != nil {
 		t.Fatal(err)
 	}
 	at, err := time.Parse("2006-01-02T15:04:05.000000+00:00", raw["submitted_timestamp"].(string))
@@ -126,7 +126,7 @@ func TestEveryShapeOfReport(t *testing.T) {
 				}
 				got := map[string]string{}
 				for _, d := range s.Dumps {
-					got[d.Name] = string(d.Data)
+					got[d.Name] = text(t, d)
 				}
 				if len(got) != len(c.dumps) {
 					t.Errorf("%d dumps, want %d", len(got), len(c.dumps))
@@ -136,8 +136,8 @@ func TestEveryShapeOfReport(t *testing.T) {
 						t.Errorf("dump %s differs", name)
 					}
 				}
-				if !bytes.Contains(s.RawCrash.Data, []byte(`"ProductName":"Firefox"`)) {
-					t.Errorf("raw_crash: %s", s.RawCrash.Data)
+				if raw := text(t, s.RawCrash); !strings.Contains(raw, `"ProductName":"Firefox"`) {
+					t.Errorf("raw_crash: %s", raw)
 				}
 				return
 			}

@@ -146,8 +146,8 @@ func newReport(tb testing.TB, dump string) *crash.Sealed {
 		Received:    now.UTC(),
 		Annotations: crash.Annotations{"ProductName": crash.Text("Testproduct")},
 		Dumps: []crash.Part{
-			{Name: crash.MinidumpName, Data: []byte(dump), SHA256: crash.Sum([]byte(dump))},
-			{Name: "browser", Data: []byte("aux"), SHA256: crash.Sum([]byte("aux"))},
+			crash.NewPart(crash.MinidumpName, []byte(dump), crash.Sum([]byte(dump))),
+			crash.NewPart("browser", []byte("aux"), crash.Sum([]byte("aux"))),
 		},
 	}
 	sealed, err := r.Seal()
@@ -300,8 +300,10 @@ func (w *world) checkObject(o layout.Object) {
 	defer got.Body.Close()
 	body, err := io.ReadAll(got.Body)
 	must(w.tb, err)
-	if !bytes.Equal(body, o.Body) {
-		w.tb.Errorf("%s holds %q, want %q", o.Key, body, o.Body)
+	want, err := o.Part.AppendTo(nil)
+	must(w.tb, err)
+	if !bytes.Equal(body, want) {
+		w.tb.Errorf("%s holds %q, want %q", o.Key, body, want)
 	}
 	if aws.ToString(got.ContentType) != o.ContentType {
 		w.tb.Errorf("%s has type %s, want %s", o.Key, aws.ToString(got.ContentType), o.ContentType)

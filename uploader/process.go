@@ -35,7 +35,7 @@ type verdict struct {
 
 	report  *crash.Sealed // nil when it could not be read
 	objects int           // how many were put
-	bytes   int           // their sizes together
+	bytes   int64         // their sizes together
 }
 
 // process is the whole life of a report in this tier.
@@ -53,7 +53,7 @@ func (u *Uploader) process(ctx context.Context, header nats.Header, body []byte)
 			return v.notPut(err)
 		}
 		v.objects++
-		v.bytes += len(o.Body)
+		v.bytes += o.Part.Size
 	}
 	v.result = resultStored
 	return v
@@ -93,7 +93,7 @@ func (u *Uploader) put(ctx context.Context, o layout.Object) error {
 		return err
 	}
 	u.metrics.puts.WithLabelValues(putStored).Inc()
-	u.metrics.putBytes.Add(float64(len(o.Body)))
+	u.metrics.putBytes.Add(float64(o.Part.Size))
 	return nil
 }
 

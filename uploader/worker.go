@@ -122,7 +122,7 @@ func (u *Uploader) account(v verdict, meta jetstream.MsgMetadata, took time.Dura
 		event.Err(v.err).Str("class", v.class).Dur("again_in_ms", v.after)
 	}
 	event.Int("objects", v.objects).
-		Int("bytes", v.bytes).
+		Int64("bytes", v.bytes).
 		Dur("took_ms", took).
 		Uint64("delivered", meta.NumDelivered).
 		Str("stream", meta.Stream).

@@ -22,6 +22,7 @@ import (
 func configs() []config {
 	return []config{
 		{"Intake", "intake/config.go", "Config"},
+		{"Intake: what one report may cost", "intake/internal/breakpad/limits.go", "Limits"},
 		{"Uploader", "uploader/config.go", "Config"},
 		{"Queue (intake, uploader, crashctl)", "pkg/queue/connect.go", "Config"},
 		{"Logging (all programs)", "pkg/telemetry/log.go", "Config"},

@@ -8,10 +8,13 @@
 package crash
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"io"
+	"slices"
 	"time"
 )
 
@@ -40,11 +43,45 @@ type Annotations map[string]json.RawMessage
 type Part struct {
 	// Name is a dump's name, which DumpName has let through, or RawCrashName.
 	Name string
-	// Data is the piece, byte for byte.
-	Data []byte
-	// SHA256 is the digest of Data, taken once as the bytes arrive; every
+	// Size is the piece's size in bytes.
+	Size int64
+	// SHA256 is the piece's digest, taken once as the bytes arrive; every
 	// later station hands it on, and the bucket compares.
 	SHA256 Digest
+	// Data gives the piece, byte for byte: from memory, or from wherever the
+	// tier that has it keeps such things.
+	Data io.ReaderAt
+}
+
+// NewPart returns a part that lies in memory, whose digest is known.
+func NewPart(name string, data []byte, sum Digest) Part {
+	return Part{Name: name, Size: int64(len(data)), SHA256: sum, Data: bytes.NewReader(data)}
+}
+
+// Reader returns a reader of the part from its beginning.
+func (p Part) Reader() *io.SectionReader { return io.NewSectionReader(p.Data, 0, p.Size) }
+
+// AppendTo appends the part to b. The error is that of whatever keeps the part.
+func (p Part) AppendTo(b []byte) ([]byte, error) {
+	start := len(b)
+	b = slices.Grow(b, int(p.Size))[:start+int(p.Size)]
+	if _, err := io.ReadFull(p.Reader(), b[start:]); err != nil {
+		return nil, fmt.Errorf("reading %s: %w", p.Name, err)
+	}
+	return b, nil
+}
+
+// Verify reads the part and compares. The error wraps ErrDigest when it is
+// damaged.
+func (p Part) Verify() error {
+	h := sha256.New()
+	if _, err := io.Copy(h, p.Reader()); err != nil {
+		return fmt.Errorf("reading %s: %w", p.Name, err)
+	}
+	if Digest(h.Sum(nil)) != p.SHA256 {
+		return fmt.Errorf("checking %s: %w", p.Name, ErrDigest)
+	}
+	return nil
 }
 
 // Digest is a SHA-256 sum; as text it is lower-case hexadecimal.

@@ -1,6 +1,7 @@
 package crash_test
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"regexp"
@@ -55,6 +56,16 @@ func FuzzDumpName(f *testing.F) {
 	})
 }
 
+// text is what a part holds.
+func text(t *testing.T, p crash.Part) []byte {
+	t.Helper()
+	b, err := p.AppendTo(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
 func report() *crash.Report {
 	return &crash.Report{
 		ID:       "de1bb258-cbbf-4589-a673-34f800160918",
@@ -67,7 +78,7 @@ func report() *crash.Report {
 			"metadata":    crash.Text("overwritten"),
 			"Email":       crash.Text("someone@example.org"),
 		},
-		Dumps: []crash.Part{{Name: "upload_file_minidump", Data: []byte("MDMP"), SHA256: crash.Sum([]byte("MDMP"))}},
+		Dumps: []crash.Part{crash.NewPart("upload_file_minidump", []byte("MDMP"), crash.Sum([]byte("MDMP")))},
 		Metadata: crash.Metadata{
 			Payload: crash.PayloadMultipart, Compressed: true, Size: 1234,
 			Notes: []string{"a note"}, UserAgent: "Breakpad/1.0", ThrottleRule: "accept_everything",
@@ -83,7 +94,7 @@ func TestRawCrashHasEveryFieldOfVersion2(t *testing.T) {
 		t.Fatal(err)
 	}
 	var got map[string]any
-	if err := json.Unmarshal(sealed.RawCrash.Data, &got); err != nil {
+	if err := json.Unmarshal(text(t, sealed.RawCrash), &got); err != nil {
 		t.Fatal(err)
 	}
 	want := map[string]any{
@@ -104,11 +115,11 @@ func TestRawCrashHasEveryFieldOfVersion2(t *testing.T) {
 		t.Errorf("raw_crash differs (-want +got):\n%s", diff)
 	}
 	for _, verbatim := range []string{`"Number":1.0`, `"Lone":"\ud800"`} {
-		if !strings.Contains(string(sealed.RawCrash.Data), verbatim) {
-			t.Errorf("raw_crash does not keep %s as it was sent: %s", verbatim, sealed.RawCrash.Data)
+		if !strings.Contains(string(text(t, sealed.RawCrash)), verbatim) {
+			t.Errorf("raw_crash does not keep %s as it was sent: %s", verbatim, text(t, sealed.RawCrash))
 		}
 	}
-	if sealed.RawCrash.SHA256 != crash.Sum(sealed.RawCrash.Data) {
+	if sealed.RawCrash.SHA256 != crash.Sum(text(t, sealed.RawCrash)) {
 		t.Error("the digest is not raw_crash's")
 	}
 }
@@ -123,8 +134,8 @@ func TestRawCrashIsTheSameBytesEveryTime(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if string(again.RawCrash.Data) != string(first.RawCrash.Data) {
-			t.Fatalf("two raw_crash documents of one report:\n%s\n%s", first.RawCrash.Data, again.RawCrash.Data)
+		if !bytes.Equal(text(t, again.RawCrash), text(t, first.RawCrash)) {
+			t.Fatalf("two raw_crash documents of one report:\n%s\n%s", text(t, first.RawCrash), text(t, again.RawCrash))
 		}
 	}
 }
@@ -135,8 +146,8 @@ func TestRawCrashNeverHoldsNull(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if strings.Contains(string(sealed.RawCrash.Data), "null") {
-		t.Errorf("got %s", sealed.RawCrash.Data)
+	if strings.Contains(string(text(t, sealed.RawCrash)), "null") {
+		t.Errorf("got %s", text(t, sealed.RawCrash))
 	}
 }
 
@@ -148,7 +159,7 @@ func TestVerifyNamesTheDamagedPart(t *testing.T) {
 	if err := sealed.Verify(); err != nil {
 		t.Fatalf("an undamaged report: %v", err)
 	}
-	sealed.Dumps[0].Data[0] ^= 1
+	sealed.Dumps[0].Data = strings.NewReader("mDMP")
 	if err := sealed.Verify(); !errors.Is(err, crash.ErrDigest) || !strings.Contains(err.Error(), "upload_file_minidump") {
 		t.Errorf("got %v, want ErrDigest naming upload_file_minidump", err)
 	}

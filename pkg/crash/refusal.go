@@ -26,12 +26,13 @@ const (
 // Reasons for which Antenna, or the proxy that it needs in front, has another
 // answer or none.
 const (
-	ReasonUnauthorizedUUID    Reason = "unauthorized_uuid"    // 401, Antenna's
-	ReasonTooLarge            Reason = "too_large"            // 413
-	ReasonUnsupportedEncoding Reason = "unsupported_encoding" // 415
-	ReasonTooSlow             Reason = "too_slow"             // 408
-	ReasonUnavailable         Reason = "unavailable"          // 503: not promised, may be sent again
-	ReasonInternal            Reason = "internal"             // 500: a fault of ours
+	ReasonUnauthorizedUUID    Reason = "unauthorized_uuid"      // 401, Antenna's
+	ReasonBadEncoding         Reason = "malformed_bad_encoding" // 400: deflate or zstd; for gzip there is a word
+	ReasonTooLarge            Reason = "too_large"              // 413
+	ReasonUnsupportedEncoding Reason = "unsupported_encoding"   // 415
+	ReasonTooSlow             Reason = "too_slow"               // 408
+	ReasonUnavailable         Reason = "unavailable"            // 503: not promised, may be sent again
+	ReasonInternal            Reason = "internal"               // 500: a fault of ours
 )
 
 // Reasons lists every Reason, for metrics and documentation.
@@ -39,7 +40,7 @@ func Reasons() []Reason {
 	return []Reason{
 		ReasonNoContentType, ReasonWrongContentType, ReasonNoBoundary, ReasonNoContentLength,
 		ReasonBadGzip, ReasonInvalidJSON, ReasonInvalidJSONValue, ReasonInvalidPayloadStructure,
-		ReasonInvalidDumpName, ReasonNoAnnotations, ReasonInvalidUUID, ReasonUnauthorizedUUID,
+		ReasonInvalidDumpName, ReasonNoAnnotations, ReasonInvalidUUID, ReasonUnauthorizedUUID, ReasonBadEncoding,
 		ReasonTooLarge, ReasonUnsupportedEncoding, ReasonTooSlow, ReasonUnavailable, ReasonInternal,
 	}
 }
@@ -71,4 +72,9 @@ func Malformed(reason Reason, cause error) *Refusal {
 // TooLarge refuses a report that is over a limit: status 413.
 func TooLarge(cause error) *Refusal {
 	return &Refusal{Reason: ReasonTooLarge, Status: 413, Err: cause}
+}
+
+// Unavailable refuses a report that cannot be promised at the moment: status 503.
+func Unavailable(cause error) *Refusal {
+	return &Refusal{Reason: ReasonUnavailable, Status: 503, Err: cause}
 }

@@ -39,7 +39,7 @@ func (r *Report) Seal() (*Sealed, error) {
 		ID:       r.ID,
 		IDGiven:  r.IDGiven,
 		Received: r.Received,
-		RawCrash: Part{Name: RawCrashName, Data: doc, SHA256: Sum(doc)},
+		RawCrash: NewPart(RawCrashName, doc, Sum(doc)),
 		Dumps:    r.Dumps,
 	}, nil
 }
@@ -51,9 +51,9 @@ func (s *Sealed) Parts() []Part {
 
 // Size returns the size of all parts together, in bytes.
 func (s *Sealed) Size() int64 {
-	size := int64(len(s.RawCrash.Data))
+	size := s.RawCrash.Size
 	for _, d := range s.Dumps {
-		size += int64(len(d.Data))
+		size += d.Size
 	}
 	return size
 }
@@ -63,8 +63,8 @@ func (s *Sealed) Size() int64 {
 // unnecessary.
 func (s *Sealed) Verify() error {
 	for _, p := range s.Parts() {
-		if Sum(p.Data) != p.SHA256 {
-			return fmt.Errorf("checking %s of %s: %w", p.Name, s.ID, ErrDigest)
+		if err := p.Verify(); err != nil {
+			return fmt.Errorf("verifying %s: %w", s.ID, err)
 		}
 	}
 	return nil

@@ -79,8 +79,7 @@ func keyOf(part string, id crash.ID) string {
 type Object struct {
 	Key         string
 	ContentType string
-	Body        []byte
-	SHA256      crash.Digest // of Body
+	Part        crash.Part // what it holds
 }
 
 // Objects returns the objects of a report in the order in which they are put:
@@ -95,9 +94,9 @@ func Objects(s *crash.Sealed) ([]Object, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listing the dumps of %s: %w", s.ID, err)
 	}
-	objects := []Object{{Key: DumpNames(s.ID), ContentType: typeJSON, Body: list, SHA256: crash.Sum(list)}}
+	objects := []Object{{Key: DumpNames(s.ID), ContentType: typeJSON, Part: crash.NewPart(dumpNames, list, crash.Sum(list))}}
 	for _, d := range s.Dumps {
-		objects = append(objects, Object{Key: Dump(d.Name, s.ID), ContentType: typeBinary, Body: d.Data, SHA256: d.SHA256})
+		objects = append(objects, Object{Key: Dump(d.Name, s.ID), ContentType: typeBinary, Part: d})
 	}
-	return append(objects, Object{Key: RawCrash(s.ID), ContentType: typeJSON, Body: s.RawCrash.Data, SHA256: s.RawCrash.SHA256}), nil
+	return append(objects, Object{Key: RawCrash(s.ID), ContentType: typeJSON, Part: s.RawCrash}), nil
 }

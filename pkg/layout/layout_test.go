@@ -30,17 +30,22 @@ func ExampleDump() {
 	// v1/memory_report/de1bb258-cbbf-4589-a673-34f800160918
 }
 
+func part(name, data string) crash.Part {
+	return crash.NewPart(name, []byte(data), crash.Sum([]byte(data)))
+}
+
 func ExampleObjects() {
 	objects, _ := layout.Objects(&crash.Sealed{
 		ID:       "de1bb258-cbbf-4589-a673-34f800160918",
-		RawCrash: crash.Part{Data: []byte(`{"ProductName":"Firefox"}`)},
+		RawCrash: part("raw_crash", `{"ProductName":"Firefox"}`),
 		Dumps: []crash.Part{
-			{Name: "memory_report", Data: []byte("report")},
-			{Name: "upload_file_minidump", Data: []byte("MDMP")},
+			part("memory_report", "report"),
+			part("upload_file_minidump", "MDMP"),
 		},
 	})
 	for _, o := range objects {
-		fmt.Printf("%s %s\n", o.Key, o.Body)
+		body, _ := o.Part.AppendTo(nil)
+		fmt.Printf("%s %s\n", o.Key, body)
 	}
 	// Output:
 	// v1/dump_names/de1bb258-cbbf-4589-a673-34f800160918 ["memory_report","upload_file_minidump"]
@@ -61,24 +66,24 @@ func TestReportWithoutDumpsHasAnEmptyList(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(objects) != 2 || string(objects[0].Body) != "[]" {
-		t.Errorf("got %d objects, the first %q, want 2 and []", len(objects), objects[0].Body)
+	list, err := objects[0].Part.AppendTo(nil)
+	if err != nil || len(objects) != 2 || string(list) != "[]" {
+		t.Errorf("got %d objects, the first %q, %v, want 2 and []", len(objects), list, err)
 	}
 }
 
 func TestEveryObjectCarriesTheDigestOfItsBody(t *testing.T) {
-	dump, doc := []byte("MDMP"), []byte("{}")
 	objects, err := layout.Objects(&crash.Sealed{
 		ID:       id,
-		RawCrash: crash.Part{Data: doc, SHA256: crash.Sum(doc)},
-		Dumps:    []crash.Part{{Name: "a", Data: dump, SHA256: crash.Sum(dump)}},
+		RawCrash: part("raw_crash", "{}"),
+		Dumps:    []crash.Part{part("a", "MDMP")},
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, o := range objects {
-		if o.SHA256 != crash.Sum(o.Body) {
-			t.Errorf("%s: digest %s is not its body's", o.Key, o.SHA256)
+		if err := o.Part.Verify(); err != nil {
+			t.Errorf("%s: %v", o.Key, err)
 		}
 	}
 }

@@ -58,7 +58,8 @@ type ManifestPart struct {
 // Encode returns the message that carries a report, without its subject. The
 // body takes buf's memory, if that is enough of it. maxBody is the largest body
 // that fits one message (InlineLimit), in bytes; a larger report is an error
-// that wraps nats.ErrMaxPayload.
+// that wraps nats.ErrMaxPayload. Another error is that of whatever keeps the
+// report's parts.
 func Encode(buf []byte, s *crash.Sealed, maxBody int) (*nats.Msg, error) {
 	manifest, size := manifestOf(s)
 	if size > maxBody {
@@ -70,7 +71,9 @@ func Encode(buf []byte, s *crash.Sealed, maxBody int) (*nats.Msg, error) {
 	}
 	body := slices.Grow(buf[:0], size)
 	for _, p := range s.Parts() {
-		body = append(body, p.Data...)
+		if body, err = p.AppendTo(body); err != nil {
+			return nil, fmt.Errorf("encoding %s: %w", s.ID, err)
+		}
 	}
 	return &nats.Msg{
 		Header: nats.Header{
@@ -85,8 +88,8 @@ func Encode(buf []byte, s *crash.Sealed, maxBody int) (*nats.Msg, error) {
 func manifestOf(s *crash.Sealed) (m Manifest, size int) {
 	m = Manifest{ID: s.ID, Received: s.Received}
 	for _, p := range s.Parts() {
-		m.Parts = append(m.Parts, ManifestPart{Name: p.Name, Size: len(p.Data), SHA256: p.SHA256})
-		size += len(p.Data)
+		m.Parts = append(m.Parts, ManifestPart{Name: p.Name, Size: int(p.Size), SHA256: p.SHA256})
+		size += int(p.Size)
 	}
 	return m, size
 }
@@ -167,9 +170,13 @@ func Decode(header nats.Header, body []byte) (*crash.Sealed, error) {
 		if p.Size > len(body) {
 			return nil, fmt.Errorf("%w: %s ends within %s", ErrDamaged, m.ID, p.Name)
 		}
-		part := crash.Part{Name: p.Name, Data: body[:p.Size:p.Size], SHA256: p.SHA256}
+		data := body[:p.Size:p.Size]
 		body = body[p.Size:]
+		part := crash.NewPart(p.Name, data, p.SHA256)
 		if i == 0 {
+			if crash.Sum(data) != p.SHA256 {
+				return nil, fmt.Errorf("%w: checking raw_crash of %s: %w", ErrDamaged, m.ID, crash.ErrDigest)
+			}
 			s.RawCrash = part
 			continue
 		}
@@ -177,9 +184,6 @@ func Decode(header nats.Header, body []byte) (*crash.Sealed, error) {
 	}
 	if len(body) > 0 {
 		return nil, fmt.Errorf("%w: %s has %d bytes too many", ErrDamaged, m.ID, len(body))
-	}
-	if crash.Sum(s.RawCrash.Data) != s.RawCrash.SHA256 {
-		return nil, fmt.Errorf("%w: checking raw_crash of %s: %w", ErrDamaged, m.ID, crash.ErrDigest)
 	}
 	return s, nil
 }

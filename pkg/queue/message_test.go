@@ -21,7 +21,7 @@ import (
 const id = crash.ID("de1bb258-cbbf-4589-a673-34f800160918")
 
 func part(name, data string) crash.Part {
-	return crash.Part{Name: name, Data: []byte(data), SHA256: crash.Sum([]byte(data))}
+	return crash.NewPart(name, []byte(data), crash.Sum([]byte(data)))
 }
 
 func sealed() *crash.Sealed {
@@ -32,6 +32,11 @@ func sealed() *crash.Sealed {
 		Dumps:    []crash.Part{part("upload_file_minidump", "MDMP\x00\r\n"), part("memory_report", "")},
 	}
 }
+
+// sameParts compares parts by what identifies their bytes.
+var sameParts = cmp.Comparer(func(a, b crash.Part) bool {
+	return a.Name == b.Name && a.Size == b.Size && a.SHA256 == b.SHA256
+})
 
 func encode(t testing.TB, s *crash.Sealed) *nats.Msg {
 	t.Helper()
@@ -60,7 +65,7 @@ func TestDecodeUndoesEncode(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if diff := cmp.Diff(want, got, cmpopts.EquateEmpty()); diff != "" {
+		if diff := cmp.Diff(want, got, cmpopts.EquateEmpty(), sameParts); diff != "" {
 			t.Fatalf("(-want +got):\n%s", diff)
 		}
 		if err := got.Verify(); err != nil {
@@ -79,8 +84,11 @@ func TestGoldenMessagesAreRead(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%s: %v", file, err)
 		}
-		if diff := cmp.Diff(want, got); diff != "" {
+		if diff := cmp.Diff(want, got, sameParts); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", file, diff)
+		}
+		if err := got.Verify(); err != nil {
+			t.Error(err)
 		}
 	}
 }
@@ -160,7 +168,7 @@ func replace(old, with string) func(*nats.Msg) {
 
 func TestEncodeRefusesWhatDoesNotFit(t *testing.T) {
 	s := sealed()
-	size := len(s.RawCrash.Data) + len(s.Dumps[0].Data)
+	size := int(s.RawCrash.Size + s.Dumps[0].Size)
 	if _, err := queue.Encode(nil, s, size); err != nil {
 		t.Errorf("at the limit: %v", err)
 	}

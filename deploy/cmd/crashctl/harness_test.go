@@ -101,7 +101,7 @@ func publish(t *testing.T, js jetstream.JetStream, p, size int) time.Time {
 		Received: time.Now().UTC(),
 	}
 	dump := make([]byte, size)
-	report.Dumps = []crash.Part{{Name: "upload_file_minidump", Data: dump, SHA256: crash.Sum(dump)}}
+	report.Dumps = []crash.Part{crash.NewPart("upload_file_minidump", dump, crash.Sum(dump))}
 	sealed, err := report.Seal()
 	if err != nil {
 		t.Fatal(err)

@@ -66,7 +66,7 @@ func decodeJSON(text []byte, limits Limits) (annotations crash.Annotations, tooL
 		if err := values.Decode(&value); err != nil {
 			return nil, 0, crash.Malformed(crash.ReasonInvalidJSON, err)
 		}
-		if key := name.(string); len(key) <= limits.Name {
+		if key := name.(string); len(key) <= int(limits.Name) {
 			annotations[key] = value
 		} else {
 			tooLong++

@@ -1,50 +1,71 @@
 package breakpad
 
-// Limits bound what one report may cost. All are inclusive.
+import (
+	"errors"
+	"fmt"
+
+	"github.com/yagi-crash/yagi/pkg/settings"
+)
+
+// Limits bound what one report may cost. All are inclusive, and above what any
+// known client sends: Firefox has about 150 annotations of which the largest
+// holds some 10 kB, Electron caps values at 20,320 bytes, and dumps come one to
+// five a report. The body's is that of the proxy that Antenna runs behind.
 type Limits struct {
-	Wire     int64 // body as it arrives, bytes
-	Inflated int64 // body after Content-Encoding, bytes
-
-	Parts int // parts of the multipart body
-	Dumps int // parts that are files
-
-	HeaderLines int // header lines of one part
-	HeaderBytes int // header bytes of one part, below the size of the window
-
-	Name      int // an annotation's name, bytes
-	Value     int // an annotation sent as a form field, bytes
-	JSON      int // the part that holds annotations as JSON, bytes
-	JSONDepth int // nesting of that part
-
-	Annotations int // in that part
+	// Wire is the largest body on the wire; a larger one is answered 413. It is
+	// also what a proxy in front must allow.
+	Wire settings.Bytes `env:"INTAKE_MAX_BODY" envDefault:"25MiB"`
+	// Inflated is the largest body after decompression; a larger one is answered
+	// 413.
+	Inflated settings.Bytes `env:"INTAKE_MAX_INFLATED" envDefault:"100MiB"`
+	// Parts is how many parts a report may have, fields and files together.
+	Parts int `env:"INTAKE_MAX_PARTS" envDefault:"2000"`
+	// Dumps is how many of them may be files, each of which becomes an object in
+	// the bucket.
+	Dumps int `env:"INTAKE_MAX_DUMPS" envDefault:"16"`
+	// HeaderLines is how many header lines a part may have.
+	HeaderLines int `env:"INTAKE_MAX_PART_HEADER_LINES" envDefault:"32"`
+	// HeaderBytes is the size of a part's header lines together, 32KiB at most.
+	HeaderBytes settings.Bytes `env:"INTAKE_MAX_PART_HEADER_BYTES" envDefault:"16KiB"`
+	// Annotations is how many annotations a report may have.
+	Annotations int `env:"INTAKE_MAX_ANNOTATIONS" envDefault:"2000"`
+	// Name is the longest name of an annotation; one with a longer name is dropped
+	// with a note.
+	Name settings.Bytes `env:"INTAKE_MAX_ANNOTATION_NAME" envDefault:"256B"`
+	// Value is the longest value of an annotation that is a form field; a longer
+	// one is dropped with a note.
+	Value settings.Bytes `env:"INTAKE_MAX_ANNOTATION_VALUE" envDefault:"1MiB"`
+	// JSON is the largest part that holds annotations as JSON; a larger one is
+	// answered 413.
+	JSON settings.Bytes `env:"INTAKE_MAX_JSON" envDefault:"4MiB"`
+	// JSONDepth is how deeply that may nest.
+	JSONDepth int `env:"INTAKE_MAX_JSON_DEPTH" envDefault:"64"`
 
 	// Kept is the largest sum of all parts' bodies, in bytes: what is larger
-	// cannot be stored, and need not be held in memory.
+	// cannot be stored.
 	Kept int
 }
 
-// DefaultLimits are above what any known client sends: Firefox has about 150
-// annotations of which the largest holds some 10 kB, Electron caps values at
-// 20,320 bytes, and dumps come one to five a report. Wire is the limit of the
-// proxy that Antenna runs behind.
-func DefaultLimits() Limits {
-	return Limits{
-		Wire:     25 << 20,
-		Inflated: 100 << 20,
+// maxPartHeader is the most that a part's headers may be let have: they must fit
+// the window, in bytes.
+const maxPartHeader = WindowSize / 2
 
-		Parts: 2000,
-		Dumps: 16,
-
-		HeaderLines: 32,
-		HeaderBytes: 16 << 10,
-
-		Name:      256,
-		Value:     1 << 20,
-		JSON:      4 << 20,
-		JSONDepth: 64,
-
-		Annotations: 2000,
-
-		Kept: 8 << 20,
+// Validate names the limits that cannot be.
+func (l *Limits) Validate() error {
+	var problems []error
+	for name, n := range map[string]int64{
+		"INTAKE_MAX_BODY": int64(l.Wire), "INTAKE_MAX_INFLATED": int64(l.Inflated), "INTAKE_MAX_PARTS": int64(l.Parts),
+		"INTAKE_MAX_DUMPS": int64(l.Dumps), "INTAKE_MAX_PART_HEADER_LINES": int64(l.HeaderLines),
+		"INTAKE_MAX_PART_HEADER_BYTES": int64(l.HeaderBytes), "INTAKE_MAX_ANNOTATIONS": int64(l.Annotations),
+		"INTAKE_MAX_ANNOTATION_NAME": int64(l.Name), "INTAKE_MAX_ANNOTATION_VALUE": int64(l.Value),
+		"INTAKE_MAX_JSON": int64(l.JSON), "INTAKE_MAX_JSON_DEPTH": int64(l.JSONDepth),
+	} {
+		if n <= 0 {
+			problems = append(problems, fmt.Errorf("%s: must be above 0", name))
+		}
 	}
+	if l.HeaderBytes > maxPartHeader {
+		problems = append(problems, fmt.Errorf("INTAKE_MAX_PART_HEADER_BYTES: %d is above %d", l.HeaderBytes, maxPartHeader))
+	}
+	return errors.Join(problems...)
 }

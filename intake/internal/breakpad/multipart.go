@@ -9,9 +9,9 @@ import (
 	"github.com/yagi-crash/yagi/pkg/crash"
 )
 
-// window is how much of a body is looked at at a time, in bytes. It must hold
+// WindowSize is how much of a body is looked at at a time, in bytes. It must hold
 // a part's headers, and a delimiter with what may follow it.
-const window = 64 << 10
+const WindowSize = 64 << 10
 
 const (
 	// maxPadding is how many spaces and tabs may follow a delimiter, which RFC
@@ -43,8 +43,8 @@ var (
 	errMixed = errors.New("lines end in LF at first and in CRLF later")
 )
 
-func newMultipart(src io.Reader, boundary string) *multipart {
-	m := &multipart{src: src, buf: make([]byte, window), delim: []byte("\r\n--" + boundary)}
+func newMultipart(src io.Reader, boundary string, window []byte) *multipart {
+	m := &multipart{src: src, buf: window, delim: []byte("\r\n--" + boundary)}
 	m.unread = m.buf[:0]
 	return m
 }

@@ -3,67 +3,31 @@
 // fields or as one JSON part, and dumps as files.
 //
 // It takes in what real clients send, even where no standard covers it, and
-// answers everything else with a crash.Refusal. It reads a body once, in
-// order, and digests each dump as its bytes arrive.
+// answers everything else with a crash.Refusal. A body is first received as it
+// is, at the client's pace, and then read once, in order, at ours; so a slow
+// client costs no more than its bytes.
 package breakpad
 
 import (
 	"crypto/sha256"
-	"errors"
 	"fmt"
-	"net/http"
+	"io"
 	"strings"
 
+	"github.com/yagi-crash/yagi/intake/internal/spool"
 	"github.com/yagi-crash/yagi/pkg/crash"
 	"github.com/yagi-crash/yagi/pkg/layout"
 )
-
-// Parse reads the report in a request, all but its id and time. Every error is
-// a *crash.Refusal.
-func Parse(r *http.Request, limits Limits) (*crash.Report, error) {
-	boundary, err := boundary(r.Header)
-	if err != nil {
-		return nil, err
-	}
-	body, err := openBody(r, limits)
-	if err != nil {
-		return nil, refusal(err)
-	}
-	p := parser{limits: limits, parts: newMultipart(body.plain, boundary)}
-	p.report.Annotations = crash.Annotations{}
-	if !body.gzip {
-		p.expected = r.ContentLength
-	}
-	if err := p.run(); err != nil {
-		return nil, refusal(err)
-	}
-	size, err := body.finish()
-	if err != nil {
-		return nil, refusal(err)
-	}
-	p.describe(r, size, body.gzip)
-	if len(p.report.Annotations) == 0 {
-		return nil, crash.Malformed(crash.ReasonNoAnnotations, nil)
-	}
-	return &p.report, nil
-}
-
-// refusal makes sure that an error tells the client something.
-func refusal(err error) error {
-	if r, ok := errors.AsType[*crash.Refusal](err); ok {
-		return r
-	}
-	return crash.Malformed(crash.ReasonInvalidPayloadStructure, err)
-}
 
 // parser gathers a report part by part.
 type parser struct {
 	limits   Limits
 	parts    *multipart
+	src      *counted
 	report   crash.Report
-	expected int64  // bytes of the whole body; 0 or less: unknown
-	slab     []byte // all dumps, back to back
-	kept     int    // bytes of parts held in memory
+	dumps    *spool.Body // what dumps are parts of: the body itself, or else
+	inflated *spool.Body // all dumps, back to back
+	kept     int         // bytes of parts
 
 	hasJSON, hasFields bool
 }
@@ -112,7 +76,7 @@ func (p *parser) part(h *partHeader) error {
 // annotations reads a JSON part. It takes the place of all annotations before
 // it, as in Antenna.
 func (p *parser) annotations() error {
-	text, whole, err := p.small(p.limits.JSON)
+	text, whole, err := p.small(int(p.limits.JSON))
 	if err != nil {
 		return err
 	}
@@ -135,13 +99,13 @@ func (p *parser) annotations() error {
 // note: the rest of the report is worth having.
 func (p *parser) annotation(h *partHeader) error {
 	p.hasFields = true
-	value, whole, err := p.small(p.limits.Value)
+	value, whole, err := p.small(int(p.limits.Value))
 	if err != nil {
 		return err
 	}
 	text, ok := decodeText(h.charset(), value)
 	switch {
-	case len(h.name) > p.limits.Name:
+	case len(h.name) > int(p.limits.Name):
 		p.note(fmt.Sprintf("dropped an annotation whose name is over %d bytes", p.limits.Name))
 	case !whole:
 		p.note(fmt.Sprintf("dropped annotation %s: over %d bytes", h.name, p.limits.Value))
@@ -167,8 +131,7 @@ func (p *parser) small(limit int) (body []byte, whole bool, err error) {
 	return body, whole, err
 }
 
-// keep counts what is held in memory, and refuses what is too large to be
-// stored anyway.
+// keep counts what is kept, and refuses what is too large to be stored anyway.
 func (p *parser) keep(n int) error {
 	if p.kept += n; p.kept > p.limits.Kept {
 		return tooLarge("without its multipart framing", int64(p.limits.Kept))
@@ -205,45 +168,43 @@ func (p *parser) dump(h *partHeader) error {
 	return nil
 }
 
-// firstSlab is as much memory as is taken for what a client has only announced,
-// in bytes: the median dump fits.
-const firstSlab = 1 << 20
-
-// file reads a dump's bytes and digests them as they come. The dumps of a report
-// share one allocation as long as they fit.
+// file reads a dump's bytes and digests them as they come. They lie in the body
+// already, unless that is compressed.
 func (p *parser) file(name string) (crash.Part, error) {
-	if p.slab == nil {
-		p.slab = make([]byte, 0, min(max(p.expected, window), firstSlab))
+	digest := sha256.New()
+	part := crash.Part{Name: name}
+	start := p.src.n - int64(len(p.parts.unread))
+	if p.inflated != nil {
+		start = p.inflated.Size()
 	}
-	start, digest := len(p.slab), sha256.New()
 	err := p.parts.copy(func(piece []byte) error {
 		if err := p.keep(len(piece)); err != nil {
 			return err
 		}
 		digest.Write(piece)
-		if len(p.slab)+len(piece) > cap(p.slab) { // earlier dumps keep the old allocation
-			p.slab = append(make([]byte, 0, 2*(len(p.slab)-start)+window+len(piece)), p.slab[start:]...)
-			start = 0
+		part.Size += int64(len(piece))
+		if p.inflated == nil {
+			return nil
 		}
-		p.slab = append(p.slab, piece...)
-		return nil
+		_, err := p.inflated.Write(piece)
+		return err
 	})
-	part := crash.Part{Name: name, Data: p.slab[start:len(p.slab):len(p.slab)]}
+	part.Data = io.NewSectionReader(p.dumps, start, part.Size)
 	digest.Sum(part.SHA256[:0])
 	return part, err
 }
 
 // describe fills in what the collector notes about the report.
-func (p *parser) describe(r *http.Request, size int64, compressed bool) {
+func (p *parser) describe(post *Post) {
 	m := &p.report.Metadata
-	m.Size, m.Compressed, m.Payload = size, compressed, crash.PayloadMultipart
+	m.Size, m.Compressed, m.Payload = post.wire.Size(), post.coding != codingIdentity, crash.PayloadMultipart
 	if p.hasJSON {
 		m.Payload = crash.PayloadJSON
 	}
 	if p.hasJSON && p.hasFields { // Antenna's words
 		p.note("includes annotations in both json-encoded extra and formdata parts")
 	}
-	if m.UserAgent = r.UserAgent(); m.UserAgent == "" {
+	if m.UserAgent = post.userAgent; m.UserAgent == "" {
 		m.UserAgent = "None" // as Antenna
 	}
 }

@@ -19,7 +19,7 @@ type partHeader struct {
 func (m *multipart) header(limits Limits) (partHeader, error) {
 	h := partHeader{kind: "text/plain"}
 	var lines []string
-	left := limits.HeaderBytes
+	left := int(limits.HeaderBytes)
 	for n := 0; ; n++ {
 		line, err := m.line(left)
 		if err != nil {

@@ -8,7 +8,6 @@
 package objstore
 
 import (
-	"bytes"
 	"context"
 	"encoding/base64"
 	"encoding/hex"
@@ -120,9 +119,9 @@ func (s *Store) Put(ctx context.Context, o layout.Object) error {
 	_, err := s.client.PutObject(ctx, &s3.PutObjectInput{
 		Bucket:         &s.bucket,
 		Key:            &o.Key,
-		Body:           bytes.NewReader(o.Body),
+		Body:           o.Part.Reader(),
 		ContentType:    &o.ContentType,
-		ChecksumSHA256: aws.String(base64.StdEncoding.EncodeToString(o.SHA256[:])),
+		ChecksumSHA256: aws.String(base64.StdEncoding.EncodeToString(o.Part.SHA256[:])),
 	})
 	if err != nil {
 		return fmt.Errorf("putting %s: %w", o.Key, err)

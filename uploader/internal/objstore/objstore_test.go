@@ -68,7 +68,7 @@ func open(t *testing.T, cfg objstore.Config) *objstore.Store {
 }
 
 func object(key, body string) layout.Object {
-	return layout.Object{Key: key, ContentType: "text/plain", Body: []byte(body), SHA256: crash.Sum([]byte(body))}
+	return layout.Object{Key: key, ContentType: "text/plain", Part: crash.NewPart(key, []byte(body), crash.Sum([]byte(body)))}
 }
 
 // read returns an object as somebody else's client sees it.
@@ -143,16 +143,17 @@ func TestSendsTheGivenDigest(t *testing.T) {
 		cfg := config()
 		cfg.Endpoint = url
 		o := object("v1/dump/x", "what arrived at intake")
-		o.Body = []byte("what came out of the queue")
+		const changed = "what came out of the queue."
+		o.Part.Data, o.Part.Size = strings.NewReader(changed), int64(len(changed))
 		if err := open(t, cfg).Put(t.Context(), o); err != nil {
 			t.Fatal(err)
 		}
-		if string(body) != string(o.Body) {
+		if string(body) != changed {
 			t.Errorf("%s: the body was sent as %q", url, body)
 		}
 		for name, want := range map[string]string{
-			"X-Amz-Content-Sha256":  o.SHA256.String(),
-			"X-Amz-Checksum-Sha256": base64.StdEncoding.EncodeToString(o.SHA256[:]),
+			"X-Amz-Content-Sha256":  o.Part.SHA256.String(),
+			"X-Amz-Checksum-Sha256": base64.StdEncoding.EncodeToString(o.Part.SHA256[:]),
 			"X-Amz-Checksum-Crc32":  "",
 			"X-Amz-Trailer":         "",
 			"Content-Encoding":      "",
@@ -222,7 +223,7 @@ func TestWrongDigest(t *testing.T) {
 		t.Fatal(err)
 	}
 	wrong := object("v1/dump/digest", "after")
-	wrong.Body = []byte("AFTER")
+	wrong.Part.Data = strings.NewReader("AFTER")
 	if err := store.Put(t.Context(), wrong); objstore.Class(err) != objstore.ClassDigest {
 		t.Errorf("class %s, want %s: %v", objstore.Class(err), objstore.ClassDigest, err)
 	}

@@ -1,0 +1,108 @@
+package breakpad
+
+import (
+	"bufio"
+	"errors"
+	"io"
+	"net/http"
+	"strings"
+
+	"github.com/klauspost/compress/flate"
+	"github.com/klauspost/compress/gzip"
+	"github.com/klauspost/compress/zlib"
+	"github.com/klauspost/compress/zstd"
+
+	"github.com/yagi-crash/yagi/intake/internal/spool"
+	"github.com/yagi-crash/yagi/pkg/crash"
+)
+
+// coding is a Content-Encoding that is understood.
+type coding string
+
+const (
+	codingIdentity coding = ""
+	codingGzip     coding = "gzip"
+	codingDeflate  coding = "deflate"
+	codingZstd     coding = "zstd"
+)
+
+// zstdWindow is the largest window of a zstd body, in bytes: what RFC 9659 allows
+// a Content-Encoding to ask for.
+const zstdWindow = 8 << 20
+
+// codingOf reads the Content-Encoding: one of those that are understood, in any
+// case. Anything else, or several, is refused.
+func codingOf(h http.Header) (coding, error) {
+	switch c := coding(strings.ToLower(strings.Join(h.Values("Content-Encoding"), ","))); c {
+	case "", "identity":
+		return codingIdentity, nil
+	case codingGzip, "x-gzip":
+		return codingGzip, nil
+	case codingDeflate, codingZstd:
+		return c, nil
+	}
+	return "", &crash.Refusal{Reason: crash.ReasonUnsupportedEncoding, Status: http.StatusUnsupportedMediaType}
+}
+
+// open returns the body behind its coding, which holds to the limit, and where
+// to look for what lies behind that.
+func (p *Post) open() (plain io.Reader, behind io.ByteReader, err error) {
+	wire := io.NewSectionReader(p.wire, 0, p.wire.Size())
+	if p.coding == codingIdentity {
+		return wire, strings.NewReader(""), nil
+	}
+	coded := bufio.NewReader(wire)
+	plain, err = p.coding.decode(coded)
+	if err != nil {
+		return nil, nil, p.coding.damaged(err)
+	}
+	limit := int64(p.limits.Inflated)
+	return &limited{src: inflate{plain, p.coding}, left: limit, refusal: tooLarge("inflated", limit)}, coded, nil
+}
+
+// decode undoes the coding. What lies behind the first gzip member is not looked
+// at, as in Antenna.
+func (c coding) decode(r *bufio.Reader) (io.Reader, error) {
+	switch c {
+	case codingGzip:
+		z, err := gzip.NewReader(r)
+		if err != nil {
+			return nil, err
+		}
+		z.Multistream(false)
+		return z, nil
+	case codingDeflate:
+		// HTTP means zlib's format (RFC 9110 §8.4.1.2), some clients the bare one.
+		if head, _ := r.Peek(2); len(head) == 2 && head[0]&0x0f == 8 && (int(head[0])<<8|int(head[1]))%31 == 0 {
+			return zlib.NewReader(r)
+		}
+		return flate.NewReader(r), nil
+	}
+	return zstd.NewReader(r, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(zstdWindow))
+}
+
+// damaged is what the client is told of an error of the decoder.
+func (c coding) damaged(err error) error {
+	switch {
+	case errors.Is(err, spool.ErrFile):
+		return err
+	case c == codingGzip:
+		return crash.Malformed(crash.ReasonBadGzip, err)
+	}
+	return crash.Malformed(crash.ReasonBadEncoding, err)
+}
+
+// inflate turns the errors of a decoder into refusals.
+type inflate struct {
+	src    io.Reader
+	coding coding
+}
+
+// Read implements io.Reader.
+func (i inflate) Read(p []byte) (int, error) {
+	n, err := i.src.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) {
+		err = i.coding.damaged(err)
+	}
+	return n, err
+}

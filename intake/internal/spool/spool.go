@@ -1,0 +1,207 @@
+// Package spool is the bounded store that reports lie in from their first byte
+// until they are promised: in memory while there is room, beyond that in one
+// file that has no name.
+//
+// Who is admitted has room for all that was announced, so that a body in
+// progress goes on whatever comes after it. Each body has a window in memory, and
+// more memory as long as there is enough of it and the body comes quickly; else
+// the window's bytes go to the file each time it is full. Thousands of slow
+// clients cost a window each.
+package spool
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/semaphore"
+)
+
+// Window is the memory that every body has for itself, the unit in which room is
+// given out, and the size of a block of the file, in bytes.
+const Window = 8 << 10
+
+// largestPiece is how much memory a body takes at a time once it has proved to be
+// long, in bytes: as much as one read of a fast connection brings.
+const largestPiece = 64 << 10
+
+// patience is how long a body waits for room that it had not announced.
+const patience = 10 * time.Second
+
+// slowAfter is when a body that is still coming takes no more memory: most
+// bodies are whole by then, and those that are not may be many.
+const slowAfter = 2 * time.Second
+
+// headroom is the part of all room, one in so many, that newcomers leave to those
+// who need more than they announced: a body that inflates, and the document that
+// is made of each report.
+const headroom = 16
+
+// ErrFull means that the store has no room, for now.
+var ErrFull = errors.New("no room left in memory and spool")
+
+// ErrFile means that the file failed, of which it says nothing itself.
+var ErrFile = errors.New("spool file")
+
+// Config says how much room there is.
+type Config struct {
+	Memory int64 // bytes, at least one Window
+	File   int64 // bytes; 0: there is no file
+	Dir    string
+}
+
+// Store has room for reports. Its methods may be called from any number of
+// goroutines.
+type Store struct {
+	room   *semaphore.Weighted // bytes, of memory and file together,
+	door   *semaphore.Weighted // and what of it is for newcomers
+	memory int64               // bytes
+	file   blocks
+
+	mu     sync.Mutex
+	used   int64 // bytes of memory that are given out,
+	extra  int64 // and how many of them are not windows
+	inFile int64 // bytes of blocks that are given out
+
+	pieces [4]sync.Pool // of *[]byte: Window, twice that, and so on to largestPiece
+}
+
+// Open makes the store and its file. The file is deleted at once, so that
+// nothing of it outlives the process.
+func Open(cfg Config) (*Store, error) {
+	s := &Store{memory: whole(cfg.Memory)}
+	if s.memory < Window {
+		return nil, fmt.Errorf("opening the spool: %d bytes of memory, want %d or more", cfg.Memory, Window)
+	}
+	s.file.limit = whole(cfg.File) / Window
+	room := s.memory + s.file.limit*Window
+	s.room, s.door = semaphore.NewWeighted(room), semaphore.NewWeighted(room-room/headroom)
+	if s.file.limit == 0 {
+		return s, nil
+	}
+	f, err := os.CreateTemp(cfg.Dir, "yagi-spool-*")
+	if err != nil {
+		return nil, fmt.Errorf("opening the spool file: %w", err)
+	}
+	if err := os.Remove(f.Name()); err != nil {
+		return nil, errors.Join(fmt.Errorf("unlinking the spool file: %w", err), f.Close())
+	}
+	s.file.f = f
+	return s, nil
+}
+
+// Close gives the file back. Nothing of the store may be in use any more.
+func (s *Store) Close() error {
+	if s.file.f == nil {
+		return nil
+	}
+	return s.file.f.Close()
+}
+
+// Size is how much room there is, in bytes.
+func (s *Store) Size() (memory, file int64) { return s.memory, s.file.limit * Window }
+
+// Usage is how much room is given out at this moment, in bytes.
+func (s *Store) Usage() (memory, file int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.used, s.inFile
+}
+
+// Admit sets room aside for a body of the announced size in bytes, or for its
+// first Window when that is not known (below 0). ErrFull is the answer while
+// there is no room, and while others wait for some. The body may wait for more room
+// than was announced as long as the context lasts.
+func (s *Store) Admit(ctx context.Context, size int64) (*Space, error) {
+	announced := max(roundUp(size), Window)
+	if !s.door.TryAcquire(announced) {
+		return nil, ErrFull
+	}
+	if !s.room.TryAcquire(announced) {
+		s.door.Release(announced)
+		return nil, ErrFull
+	}
+	if !s.take(Window, window) {
+		s.room.Release(announced)
+		s.door.Release(announced)
+		return nil, ErrFull
+	}
+	return &Space{store: s, announced: announced, room: announced, spare: s.piece(Window), wait: func(room int64) bool {
+		ctx, cancel := context.WithTimeout(ctx, patience)
+		defer cancel()
+		return s.room.Acquire(ctx, room) == nil
+	}}, nil
+}
+
+// use is what memory is taken for.
+type use int
+
+const (
+	window use = iota // has all of the memory
+	luxury            // leaves half of it to the windows of others
+	need              // has all of it, too: the file is full
+	debt              // has more than there is
+)
+
+// take takes memory, if there is enough.
+func (s *Store) take(n int64, u use) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case u == debt:
+	case s.used+n > s.memory, u == luxury && s.extra+n > s.memory/2:
+		return false
+	}
+	s.used += n
+	if u == luxury || u == need {
+		s.extra += n
+	}
+	return true
+}
+
+// takeBlock takes a block of the file, if there is one.
+func (s *Store) takeBlock() (block int64, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	block, ok = s.file.take()
+	if ok {
+		s.inFile += Window
+	}
+	return block, ok
+}
+
+// giveBack is the end of everything that a space has.
+func (s *Store) giveBack(p *Space) {
+	s.mu.Lock()
+	s.used -= p.windows + p.extra
+	s.extra -= p.extra
+	s.inFile -= int64(len(p.blocks)) * Window
+	s.file.giveBack(p.blocks)
+	s.mu.Unlock()
+	s.room.Release(p.room)
+	s.door.Release(p.announced)
+}
+
+// piece returns memory of a size, which is Window times a power of two.
+func (s *Store) piece(size int) []byte {
+	if b, ok := s.pieces[class(size)].Get().(*[]byte); ok {
+		return *b
+	}
+	return make([]byte, size)
+}
+
+func (s *Store) recycle(b []byte) { s.pieces[class(len(b))].Put(&b) }
+
+func class(size int) (c int) {
+	for size > Window {
+		size /= 2
+		c++
+	}
+	return c
+}
+
+func whole(n int64) int64   { return n / Window * Window }
+func roundUp(n int64) int64 { return (n + Window - 1) / Window * Window }

@@ -1,0 +1,338 @@
+package spool
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"math/rand/v2"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"testing/iotest"
+	"testing/synctest"
+	"time"
+
+	"pgregory.net/rapid"
+)
+
+func open(t testing.TB, cfg Config) *Store {
+	t.Helper()
+	s, err := Open(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return s
+}
+
+func bytesOf(n int) []byte {
+	b := make([]byte, n)
+	random := rand.NewChaCha8([32]byte{byte(n)})
+	_, _ = random.Read(b) // never fails
+	return b
+}
+
+// Whatever bodies come, at whatever pace, with or without a file: each holds its
+// bytes, those that were announced are never refused room once they are let in,
+// and neither budget is exceeded.
+func TestBodiesHoldTheirBytes(t *testing.T) {
+	ctx := t.Context()
+	dir := t.TempDir()
+	rapid.Check(t, func(t *rapid.T) {
+		s, err := Open(Config{
+			Memory: Window * rapid.Int64Range(1, 40).Draw(t, "memory"),
+			File:   Window * rapid.Int64Range(0, 40).Draw(t, "file"),
+			Dir:    dir,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = s.Close() }()
+		type report struct {
+			space *Space
+			body  *Body
+			want  []byte
+			sent  int
+		}
+		var reports []*report
+		t.Repeat(map[string]func(*rapid.T){
+			"admit": func(t *rapid.T) {
+				size := rapid.IntRange(0, 20*Window).Draw(t, "size")
+				space, err := s.Admit(ctx, int64(size))
+				if errors.Is(err, ErrFull) {
+					return
+				}
+				body := space.NewBody()
+				if rapid.Bool().Draw(t, "slow") {
+					body.began = time.Now().Add(-time.Hour)
+				}
+				reports = append(reports, &report{space, body, bytesOf(size), 0})
+			},
+			"receive": func(t *rapid.T) {
+				if len(reports) == 0 {
+					return
+				}
+				r := rapid.SampledFrom(reports).Draw(t, "report")
+				n := rapid.IntRange(0, len(r.want)-r.sent).Draw(t, "n")
+				if _, err := r.body.ReadFrom(bytes.NewReader(r.want[r.sent : r.sent+n])); err != nil {
+					t.Fatalf("a body that was admitted whole: %v", err)
+				}
+				r.sent += n
+			},
+			"release": func(t *rapid.T) {
+				if len(reports) == 0 {
+					return
+				}
+				i := rapid.IntRange(0, len(reports)-1).Draw(t, "i")
+				reports[i].space.Release()
+				reports = append(reports[:i], reports[i+1:]...)
+			},
+			"": func(t *rapid.T) {
+				memory, file := s.Usage()
+				if memoryLimit, fileLimit := s.Size(); memory > memoryLimit || file > fileLimit || memory < 0 || file < 0 {
+					t.Fatalf("%d of %d in memory, %d of %d in the file", memory, memoryLimit, file, fileLimit)
+				}
+				for _, r := range reports {
+					from := int64(rapid.IntRange(0, r.sent).Draw(t, "from"))
+					got, err := io.ReadAll(io.NewSectionReader(r.body, from, r.body.Size()-from))
+					if err != nil || !bytes.Equal(got, r.want[from:r.sent]) {
+						t.Fatalf("a body of %d bytes differs from %d on: %v", r.sent, from, err)
+					}
+				}
+			},
+		})
+		for _, r := range reports {
+			r.space.Release()
+		}
+		if memory, file := s.Usage(); memory != 0 || file != 0 {
+			t.Fatalf("%d bytes of memory and %d of the file are in use by nobody", memory, file)
+		}
+	})
+}
+
+// A body is an io.ReaderAt as the standard library wants it.
+func TestReadAt(t *testing.T) {
+	ctx := t.Context()
+	for _, file := range []int64{0, 1 << 20} {
+		s := open(t, Config{Memory: 1<<20 - file/2, File: file, Dir: t.TempDir()})
+		space, err := s.Admit(ctx, -1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := bytesOf(5*Window + 77)
+		body := space.NewBody()
+		body.began = time.Now().Add(-time.Duration(file) * time.Hour)
+		if _, err := body.Write(want); err != nil {
+			t.Fatal(err)
+		}
+		if err := iotest.TestReader(io.NewSectionReader(body, 0, body.Size()), want); err != nil {
+			t.Error(err)
+		}
+		space.Release()
+	}
+}
+
+// Newcomers are refused while bodies in progress go on, and let in again when
+// those are done.
+func TestNewcomersAreRefusedFirst(t *testing.T) {
+	ctx := t.Context()
+	s := open(t, Config{Memory: 32 * Window, File: 32 * Window, Dir: t.TempDir()})
+	first, err := s.Admit(ctx, 30*Window)
+	if err != nil {
+		t.Fatal(err)
+	}
+	second, err := s.Admit(ctx, 30*Window)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Admit(ctx, Window); !errors.Is(err, ErrFull) {
+		t.Errorf("a newcomer got %v, want ErrFull", err)
+	}
+	for _, space := range []*Space{first, second} {
+		if _, err := space.NewBody().Write(bytesOf(30 * Window)); err != nil {
+			t.Errorf("a body in progress got %v", err)
+		}
+	}
+	// What is made of a report has the headroom.
+	if _, err := first.NewBody().Write(bytesOf(2 * Window)); err != nil {
+		t.Errorf("what is made of a report got %v", err)
+	}
+	first.Release()
+	if _, err := s.Admit(ctx, Window); err != nil {
+		t.Errorf("a newcomer after a release got %v", err)
+	}
+	second.Release()
+}
+
+// A body that grows beyond all room waits for some, and is refused only when
+// there is none for long.
+func TestGrowingBodyWaitsForRoom(t *testing.T) {
+	ctx := t.Context()
+	synctest.Test(t, func(t *testing.T) {
+		s := open(t, Config{Memory: 32 * Window})
+		other, err := s.Admit(ctx, 20*Window)
+		if err != nil {
+			t.Fatal(err)
+		}
+		growing, err := s.Admit(ctx, -1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var grown sync.WaitGroup
+		body := growing.NewBody()
+		grown.Go(func() {
+			if _, err := body.Write(bytesOf(16 * Window)); err != nil {
+				t.Errorf("a growing body got %v", err)
+			}
+		})
+		synctest.Wait() // it has to wait
+		if _, err := s.Admit(ctx, -1); !errors.Is(err, ErrFull) {
+			t.Errorf("a newcomer got %v while others wait, want ErrFull", err)
+		}
+		other.Release()
+		grown.Wait()
+		start := time.Now()
+		if _, err := body.Write(bytesOf(32 * Window)); !errors.Is(err, ErrFull) || time.Since(start) != patience {
+			t.Errorf("got %v after %s, want ErrFull after %s", err, time.Since(start), patience)
+		}
+		growing.Release()
+		if memory, _ := s.Usage(); memory != 0 {
+			t.Errorf("%d bytes are in use by nobody", memory)
+		}
+	})
+}
+
+// Many slow bodies cost a window each, and the fast ones leave room for windows.
+func TestSlowBodiesCostAWindow(t *testing.T) {
+	ctx := t.Context()
+	s := open(t, Config{Memory: 100 * Window, File: 1000 * Window, Dir: t.TempDir()})
+	fast, err := s.Admit(ctx, 200*Window)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := fast.NewBody().Write(bytesOf(200 * Window)); err != nil {
+		t.Fatal(err)
+	}
+	if memory, _ := s.Usage(); memory > 51*Window {
+		t.Errorf("one fast body has %d of 100 windows", memory/Window)
+	}
+	for i := range 49 {
+		space, err := s.Admit(ctx, 10*Window)
+		if err != nil {
+			t.Fatalf("slow body %d: %v", i, err)
+		}
+		defer space.Release()
+		body := space.NewBody()
+		if _, err := body.Write(bytesOf(Window)); err != nil {
+			t.Fatal(err)
+		}
+		body.began = body.began.Add(-time.Hour)
+		if _, err := body.Write(bytesOf(9 * Window)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if memory, _ := s.Usage(); memory > 100*Window {
+		t.Errorf("%d windows of memory are in use", memory/Window)
+	}
+	fast.Release()
+}
+
+// The file has no name, shrinks when nobody uses it, and says of itself that it
+// failed.
+func TestFile(t *testing.T) {
+	ctx := t.Context()
+	dir := t.TempDir()
+	s, err := Open(Config{Memory: 16 * Window, File: 64 * Window, Dir: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if names, err := os.ReadDir(dir); err != nil || len(names) != 0 {
+		t.Errorf("the folder has %v, %v", names, err)
+	}
+	space, err := s.Admit(ctx, 60*Window)
+	if err != nil {
+		t.Fatal(err)
+	}
+	body := space.NewBody()
+	if _, err := body.Write(bytesOf(40 * Window)); err != nil {
+		t.Fatal(err)
+	}
+	if size := sizeOf(t, s.file.f); size == 0 {
+		t.Fatal("nothing is in the file")
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := body.Write(bytesOf(20 * Window)); !errors.Is(err, ErrFile) {
+		t.Errorf("writing to a broken file: %v", err)
+	}
+	if _, err := io.ReadAll(io.NewSectionReader(body, 0, body.Size())); !errors.Is(err, ErrFile) {
+		t.Errorf("reading from a broken file: %v", err)
+	}
+	if _, err := Open(Config{Memory: Window, File: Window, Dir: dir + "/none"}); err == nil || !strings.Contains(err.Error(), dir) {
+		t.Errorf("a folder that is not there: %v", err)
+	}
+}
+
+func TestFileShrinks(t *testing.T) {
+	ctx := t.Context()
+	s := open(t, Config{Memory: 16 * Window, File: 64 * Window, Dir: t.TempDir()})
+	for range 3 {
+		space, err := s.Admit(ctx, 60*Window)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := space.NewBody().Write(bytesOf(60 * Window)); err != nil {
+			t.Fatal(err)
+		}
+		if size := sizeOf(t, s.file.f); size < 40*Window {
+			t.Errorf("%d bytes in the file", size)
+		}
+		space.Release()
+		if size := sizeOf(t, s.file.f); size != 0 {
+			t.Errorf("%d bytes in the file of which none is used", size)
+		}
+	}
+}
+
+func sizeOf(t *testing.T, f *os.File) int64 {
+	t.Helper()
+	info, err := f.Stat()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return info.Size()
+}
+
+// Bodies of many goroutines do not meet.
+func TestConcurrentBodies(t *testing.T) {
+	ctx := t.Context()
+	s := open(t, Config{Memory: 64 * Window, File: 1000 * Window, Dir: t.TempDir()})
+	var all sync.WaitGroup
+	for g := range 16 {
+		all.Go(func() {
+			for i := range 20 {
+				want := bytesOf(g*1000 + i*5000)
+				space, err := s.Admit(ctx, int64(len(want)))
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				body := space.NewBody()
+				if _, err := body.ReadFrom(bytes.NewReader(want)); err != nil {
+					t.Error(err)
+				}
+				if got, err := io.ReadAll(io.NewSectionReader(body, 0, body.Size())); err != nil || !bytes.Equal(got, want) {
+					t.Errorf("a body of %d bytes differs: %v", len(want), err)
+				}
+				space.Release()
+			}
+		})
+	}
+	all.Wait()
+}
