@@ -172,8 +172,8 @@ func TestNewcomersAreRefusedFirst(t *testing.T) {
 // A body that grows beyond all room waits for some, and is refused only when
 // there is none for long.
 func TestGrowingBodyWaitsForRoom(t *testing.T) {
-	ctx := t.Context()
 	synctest.Test(t, func(t *testing.T) {
+		ctx := t.Context()
 		s := open(t, Config{Memory: 32 * Window})
 		other, err := s.Admit(ctx, 20*Window)
 		if err != nil {
