@@ -1,0 +1,135 @@
+package intake_test
+
+import (
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/yagi-crash/yagi/pkg/crash"
+)
+
+// While there is no room newcomers are answered before they send their body, and
+// bodies in progress go on.
+func TestNewcomersAreRefusedWithoutRoom(t *testing.T) {
+	t.Parallel()
+	q := startQueue(t)
+	i := startIntake(t, q.url, "INTAKE_MEMORY_BUDGET=1MiB", "INTAKE_SPOOL_BUDGET=0")
+	body := field("ProductName", "Firefox") + dump(crash.MinidumpName, noise(900_000)) + end
+	first := i.dial(t)
+	first.send(request(len(body)) + body[:10])
+	awaitInFlight(t, i)
+
+	for name, head := range map[string]string{
+		"asking first": request(500_000, "Expect: 100-continue"),
+		"just sending": request(500_000),
+	} {
+		c := i.dial(t)
+		c.send(head)
+		start := time.Now()
+		a := c.answer()
+		if a.status != 503 || a.body != "Discarded=unavailable" || a.head.Get("Retry-After") == "" || !a.closed {
+			t.Errorf("%s: answered %d %q %v, closed %t", name, a.status, a.body, a.head, a.closed)
+		}
+		if took := time.Since(start); took > 5*time.Second {
+			t.Errorf("%s: it took %s, as if a body were waited for", name, took)
+		}
+	}
+
+	first.send(body[10:])
+	crashID(t, first.answer())
+	crashID(t, i.post(t, body)) // there is room again
+	if got := q.stored(t); len(got) != 2 || text(t, got[0].Dumps[0]) != noise(900_000) {
+		t.Errorf("%d reports in the stream, want 2 with their dumps", len(got))
+	}
+	if _, page := get(t, "http://"+i.admin+"/metrics"); !strings.Contains(page, "\nintake_memory_bytes 0\n") {
+		t.Error("memory is in use by nobody")
+	}
+}
+
+// What does not fit the memory goes through the file, and comes out of it as it
+// was, compressed or not, announced or chunked.
+func TestReportsThroughTheFile(t *testing.T) {
+	t.Parallel()
+	q := startQueue(t)
+	i := startIntake(t, q.url, "INTAKE_MEMORY_BUDGET=1MiB", "INTAKE_SPOOL_BUDGET=128MiB", "INTAKE_SPOOL_DIR="+t.TempDir())
+	want := map[crash.ID]string{}
+	var mu sync.Mutex
+	var clients sync.WaitGroup
+	for n := range 12 {
+		data := noise(3_000_000 + n)
+		body := field("ProductName", "Firefox") + dump(crash.MinidumpName, data) + end
+		var raw string
+		switch n % 3 {
+		case 0:
+			raw = request(len(body)) + body
+		case 1:
+			raw = request(-1, "Transfer-Encoding: chunked") + chunks(body, 65_524)
+		case 2:
+			zipped := gzipped(t, body)
+			raw = request(len(zipped), "Content-Encoding: gzip") + zipped
+		}
+		c := i.dial(t)
+		clients.Go(func() {
+			if _, err := fmt.Fprint(c, raw); err != nil {
+				t.Error(err)
+				return
+			}
+			id := crashID(t, c.answer())
+			mu.Lock()
+			defer mu.Unlock()
+			want[id] = data
+		})
+	}
+	clients.Wait()
+	stored := q.stored(t)
+	if len(stored) != len(want) || len(want) != 12 {
+		t.Errorf("%d reports in the stream, %d promised, want 12", len(stored), len(want))
+	}
+	for _, s := range stored {
+		if text(t, s.Dumps[0]) != want[s.ID] {
+			t.Errorf("the dump of %s differs", s.ID)
+		}
+	}
+	_, page := get(t, "http://"+i.admin+"/metrics")
+	for _, line := range []string{"\nintake_memory_bytes 0\n", "\nintake_spool_bytes 0\n"} {
+		if !strings.Contains(page, line) {
+			t.Errorf("no %q in /metrics", line)
+		}
+	}
+}
+
+// Without a folder for the file intake does with its memory.
+func TestNoFolderForTheFile(t *testing.T) {
+	t.Parallel()
+	q := startQueue(t)
+	i := startIntake(t, q.url, "INTAKE_MEMORY_BUDGET=4MiB", "INTAKE_SPOOL_DIR="+t.TempDir()+"/none")
+	crashID(t, i.post(t, report()))
+	if !strings.Contains(i.log.String(), "INTAKE_MEMORY_BUDGET alone") {
+		t.Errorf("the log does not say so:\n%s", i.log)
+	}
+	if _, page := get(t, "http://"+i.admin+"/metrics"); !strings.Contains(page, "\nintake_spool_bytes_limit 0\n") {
+		t.Error("/metrics has a limit for a file that is not there")
+	}
+}
+
+// A report with a uuid that its client may not choose can be taken without it.
+func TestForeignUUIDIsIgnored(t *testing.T) {
+	t.Parallel()
+	q := startQueue(t)
+	i := startIntake(t, q.url, "INTAKE_FOREIGN_UUID=ignore", "INTAKE_SUBMITTER_TOKEN=s3cret")
+	const chosen = "de1bb258-cbbf-4589-a673-34f801160918"
+	id := crashID(t, i.post(t, field("uuid", chosen)+report()))
+	if id == chosen {
+		t.Error("the client chose its id")
+	}
+	got := q.one(t)
+	raw := text(t, got.RawCrash)
+	if got.ID != id || got.IDGiven || !strings.Contains(raw, `"uuid":"`+string(id)+`"`) || !strings.Contains(raw, "uuid of an unknown submitter") {
+		t.Errorf("id %s, given %t, raw_crash %s", got.ID, got.IDGiven, raw)
+	}
+	if a := i.post(t, field("uuid", chosen)+report(), "Authorization: Bearer s3cret"); a.body != "CrashID=bp-"+chosen+"\n" {
+		t.Errorf("the submitter is answered %q", a.body)
+	}
+}
