@@ -9,6 +9,7 @@ import (
 	"context"
 	"crypto/subtle"
 	"encoding/json"
+	"io"
 	"net/http"
 	"strings"
 	"time"
@@ -59,15 +60,15 @@ func (v *receiver) receive(r *http.Request) (verdict, error) {
 	// A client that hangs up behind its last byte has still sent a whole report. Nor
 	// does the body's read deadline matter then, at which net/http ends the context.
 	ctx := context.WithoutCancel(r.Context())
-	space, err := v.store.Admit(ctx, post.Size)
+	body, err := v.store.Admit(ctx, post.Size)
 	if err != nil {
 		return verdict{}, crash.Unavailable(err)
 	}
-	defer space.Release()
-	if err := post.Receive(r.Body, space); err != nil {
+	defer body.Release()
+	if err := post.Receive(r.Body, body); err != nil {
 		return verdict{}, err
 	}
-	verdict, err := v.judge(r, post, space)
+	verdict, err := v.judge(r, post, body)
 	if err != nil || verdict.sealed == nil {
 		return verdict, err
 	}
@@ -76,7 +77,7 @@ func (v *receiver) receive(r *http.Request) (verdict, error) {
 
 // judge parses a report, throttles it, gives it its id, and seals it if it is to
 // be kept. What it allocates is let go when it returns.
-func (v *receiver) judge(r *http.Request, post *breakpad.Post, space *spool.Space) (verdict, error) {
+func (v *receiver) judge(r *http.Request, post *breakpad.Post, body *spool.Body) (verdict, error) {
 	window := <-v.windows
 	defer func() { v.windows <- window }()
 	report, err := post.Parse(window)
@@ -91,23 +92,23 @@ func (v *receiver) judge(r *http.Request, post *breakpad.Post, space *spool.Spac
 	if err != nil || ruling.Outcome == crash.Reject || ruling.Outcome == crash.FakeAccept {
 		return verdict, err
 	}
-	verdict.sealed, err = seal(report, space)
+	verdict.sealed, err = seal(report, body)
 	return verdict, err
 }
 
-// seal makes of a report what is stored. Its document joins the dumps in space,
-// because the report may have to wait for the queue.
-func seal(report *crash.Report, space *spool.Space) (*crash.Sealed, error) {
+// seal makes of a report what is stored. Its document joins the dumps in the
+// store, because the report may have to wait for the queue.
+func seal(report *crash.Report, body *spool.Body) (*crash.Sealed, error) {
 	report.Scrub()
 	sealed, err := report.Seal()
 	if err != nil {
 		return nil, err
 	}
-	document := space.NewBody()
-	if _, err := document.ReadFrom(sealed.RawCrash.Reader()); err != nil {
+	start := body.Size()
+	if _, err := body.ReadFrom(sealed.RawCrash.Reader()); err != nil {
 		return nil, crash.Unavailable(err)
 	}
-	sealed.RawCrash.Data = document
+	sealed.RawCrash.Data = io.NewSectionReader(body, start, sealed.RawCrash.Size)
 	return sealed, nil
 }
 

@@ -47,7 +47,7 @@ func codingOf(h http.Header) (coding, error) {
 // open returns the body behind its coding, which holds to the limit, and where
 // to look for what lies behind that.
 func (p *Post) open() (plain io.Reader, behind io.ByteReader, err error) {
-	wire := io.NewSectionReader(p.wire, 0, p.wire.Size())
+	wire := io.NewSectionReader(p.body, 0, p.wire)
 	if p.coding == codingIdentity {
 		return wire, strings.NewReader(""), nil
 	}

@@ -93,11 +93,11 @@ func parseIn(room spool.Config, r *http.Request, limits Limits) (*crash.Report, 
 	if err != nil {
 		return nil, err
 	}
-	space, err := store.Admit(context.Background(), post.Size)
+	into, err := store.Admit(context.Background(), post.Size)
 	if err != nil {
 		return nil, err
 	}
-	if err := post.Receive(r.Body, space); err != nil {
+	if err := post.Receive(r.Body, into); err != nil {
 		return nil, err
 	}
 	return post.Parse(make([]byte, WindowSize))

@@ -21,13 +21,13 @@ import (
 
 // parser gathers a report part by part.
 type parser struct {
-	limits   Limits
-	parts    *multipart
-	src      *counted
-	report   crash.Report
-	dumps    *spool.Body // what dumps are parts of: the body itself, or else
-	inflated *spool.Body // all dumps, back to back
-	kept     int         // bytes of parts
+	limits Limits
+	parts  *multipart
+	src    *counted
+	report crash.Report
+	body   *spool.Body // what dumps are parts of
+	coded  bool        // they do not lie there yet
+	kept   int         // bytes of parts
 
 	hasJSON, hasFields bool
 }
@@ -169,13 +169,13 @@ func (p *parser) dump(h *partHeader) error {
 }
 
 // file reads a dump's bytes and digests them as they come. They lie in the body
-// already, unless that is compressed.
+// already; out of a compressed one they are appended to it.
 func (p *parser) file(name string) (crash.Part, error) {
 	digest := sha256.New()
 	part := crash.Part{Name: name}
 	start := p.src.n - int64(len(p.parts.unread))
-	if p.inflated != nil {
-		start = p.inflated.Size()
+	if p.coded {
+		start = p.body.Size()
 	}
 	err := p.parts.copy(func(piece []byte) error {
 		if err := p.keep(len(piece)); err != nil {
@@ -183,13 +183,13 @@ func (p *parser) file(name string) (crash.Part, error) {
 		}
 		digest.Write(piece)
 		part.Size += int64(len(piece))
-		if p.inflated == nil {
+		if !p.coded {
 			return nil
 		}
-		_, err := p.inflated.Write(piece)
+		_, err := p.body.Write(piece)
 		return err
 	})
-	part.Data = io.NewSectionReader(p.dumps, start, part.Size)
+	part.Data = io.NewSectionReader(p.body, start, part.Size)
 	digest.Sum(part.SHA256[:0])
 	return part, err
 }
@@ -197,7 +197,7 @@ func (p *parser) file(name string) (crash.Part, error) {
 // describe fills in what the collector notes about the report.
 func (p *parser) describe(post *Post) {
 	m := &p.report.Metadata
-	m.Size, m.Compressed, m.Payload = post.wire.Size(), post.coding != codingIdentity, crash.PayloadMultipart
+	m.Size, m.Compressed, m.Payload = post.wire, post.coding != codingIdentity, crash.PayloadMultipart
 	if p.hasJSON {
 		m.Payload = crash.PayloadJSON
 	}

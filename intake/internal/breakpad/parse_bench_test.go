@@ -32,17 +32,17 @@ func BenchmarkParse(b *testing.B) {
 				if err != nil {
 					b.Fatal(err)
 				}
-				space, err := store.Admit(b.Context(), post.Size)
+				into, err := store.Admit(b.Context(), post.Size)
 				if err != nil {
 					b.Fatal(err)
 				}
-				if err := post.Receive(strings.NewReader(body), space); err != nil {
+				if err := post.Receive(strings.NewReader(body), into); err != nil {
 					b.Fatal(err)
 				}
 				if _, err := post.Parse(window); err != nil {
 					b.Fatal(err)
 				}
-				space.Release()
+				into.Release()
 			}
 		})
 	}

@@ -75,7 +75,7 @@ func TestParse(t *testing.T) {
 			body: field("ProductName", "Firefox") + lines("--B", `Content-Disposition: form-data; name="City"`, "Content-Type: text/plain; charset=ISO-8859-1", "", "K\xf6ln", "") + end,
 			want: got{map[string]string{"ProductName": `"Firefox"`, "City": `"Köln"`}, none, nil, "multipart"},
 		},
-		"names unquoted, with spaces and slashes, and with quotes in them": {
+		"names unquoted, with intos and slashes, and with quotes in them": {
 			body: lines("--B", `Content-Disposition: form-data; name=a b/c[d]é`, "", "1", "--B", `Content-Disposition: form-data; name="x;\"y"; other=1`, "", "2", "") + end,
 			want: got{map[string]string{"a b/c[d]é": `"1"`, `x;"y`: `"2"`}, none, nil, "multipart"},
 		},

@@ -20,8 +20,8 @@ type Post struct {
 	boundary  string
 	coding    coding
 	userAgent string
-	space     *spool.Space
-	wire      *spool.Body
+	body      *spool.Body
+	wire      int64 // bytes of the body that came from the client; what is made of them lies behind
 }
 
 // Open reads the head of a request, and nothing of its body: who waits for "100
@@ -44,16 +44,17 @@ func Open(r *http.Request, limits Limits) (*Post, error) {
 	return &Post{Size: r.ContentLength, limits: limits, boundary: boundary, coding: coding, userAgent: r.UserAgent()}, nil
 }
 
-// Receive reads the body, as it is, into space. The error is a *crash.Refusal.
-func (p *Post) Receive(body io.Reader, space *spool.Space) error {
-	p.space, p.wire = space, space.NewBody()
+// Receive reads the body, as it is, into an empty one of the store. The error is
+// a *crash.Refusal.
+func (p *Post) Receive(r io.Reader, into *spool.Body) (err error) {
+	p.body = into
 	limit := int64(p.limits.Wire)
-	_, err := p.wire.ReadFrom(&limited{src: body, left: limit, refusal: tooLarge("on the wire", limit)})
+	p.wire, err = into.ReadFrom(&limited{src: r, left: limit, refusal: tooLarge("on the wire", limit)})
 	return refusal(err)
 }
 
 // Parse makes the report of the received body: all of it but its id and its
-// time. Dumps stay in the space. The window is memory to work with, of WindowSize
+// time. Dumps stay in the store. The window is memory to work with, of WindowSize
 // bytes. The error is a *crash.Refusal.
 func (p *Post) Parse(window []byte) (*crash.Report, error) {
 	plain, behind, err := p.open()
@@ -61,11 +62,7 @@ func (p *Post) Parse(window []byte) (*crash.Report, error) {
 		return nil, refusal(err)
 	}
 	src := &counted{src: plain}
-	parser := parser{limits: p.limits, parts: newMultipart(src, p.boundary, window), src: src, dumps: p.wire}
-	if p.coding != codingIdentity {
-		parser.inflated = p.space.NewBody()
-		parser.dumps = parser.inflated
-	}
+	parser := parser{limits: p.limits, parts: newMultipart(src, p.boundary, window), src: src, body: p.body, coded: p.coding != codingIdentity}
 	parser.report.Annotations = crash.Annotations{}
 	if err := parser.run(); err != nil {
 		return nil, refusal(err)

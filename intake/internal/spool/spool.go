@@ -112,10 +112,10 @@ func (s *Store) Usage() (memory, file int64) {
 }
 
 // Admit sets room aside for a body of the announced size in bytes, or for its
-// first Window when that is not known (below 0). ErrFull is the answer while
-// there is no room, and while others wait for some. The body may wait for more room
-// than was announced as long as the context lasts.
-func (s *Store) Admit(ctx context.Context, size int64) (*Space, error) {
+// first Window when that is not known (below 0), and returns it empty. ErrFull is
+// the answer while there is no room, and while others wait for some. The body may
+// wait for more room than was announced as long as the context lasts.
+func (s *Store) Admit(ctx context.Context, size int64) (*Body, error) {
 	announced := max(roundUp(size), Window)
 	if !s.door.TryAcquire(announced) {
 		return nil, ErrFull
@@ -129,11 +129,15 @@ func (s *Store) Admit(ctx context.Context, size int64) (*Space, error) {
 		s.door.Release(announced)
 		return nil, ErrFull
 	}
-	return &Space{store: s, announced: announced, room: announced, spare: s.piece(Window), wait: func(room int64) bool {
+	b := &Body{store: s, announced: announced, room: announced, filled: Window, began: time.Now()}
+	b.window = s.piece(Window)
+	b.pieces = []piece{{memory: b.window}}
+	b.wait = func(room int64) bool {
 		ctx, cancel := context.WithTimeout(ctx, patience)
 		defer cancel()
 		return s.room.Acquire(ctx, room) == nil
-	}}, nil
+	}
+	return b, nil
 }
 
 // use is what memory is taken for.
@@ -143,20 +147,17 @@ const (
 	window use = iota // has all of the memory
 	luxury            // leaves half of it to the windows of others
 	need              // has all of it, too: the file is full
-	debt              // has more than there is
 )
 
 // take takes memory, if there is enough.
 func (s *Store) take(n int64, u use) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	switch {
-	case u == debt:
-	case s.used+n > s.memory, u == luxury && s.extra+n > s.memory/2:
+	if s.used+n > s.memory || u == luxury && s.extra+n > s.memory/2 {
 		return false
 	}
 	s.used += n
-	if u == luxury || u == need {
+	if u != window {
 		s.extra += n
 	}
 	return true
@@ -173,16 +174,16 @@ func (s *Store) takeBlock() (block int64, ok bool) {
 	return block, ok
 }
 
-// giveBack is the end of everything that a space has.
-func (s *Store) giveBack(p *Space) {
+// giveBack is the end of everything that a body has.
+func (s *Store) giveBack(b *Body) {
 	s.mu.Lock()
-	s.used -= p.windows + p.extra
-	s.extra -= p.extra
-	s.inFile -= int64(len(p.blocks)) * Window
-	s.file.giveBack(p.blocks)
+	s.used -= Window + b.extra
+	s.extra -= b.extra
+	s.inFile -= int64(len(b.blocks)) * Window
+	s.file.giveBack(b.blocks)
 	s.mu.Unlock()
-	s.room.Release(p.room)
-	s.door.Release(p.announced)
+	s.room.Release(b.room)
+	s.door.Release(b.announced)
 }
 
 // piece returns memory of a size, which is Window times a power of two.

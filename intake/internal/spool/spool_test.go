@@ -54,24 +54,22 @@ func TestBodiesHoldTheirBytes(t *testing.T) {
 		}
 		defer func() { _ = s.Close() }()
 		type report struct {
-			space *Space
-			body  *Body
-			want  []byte
-			sent  int
+			body *Body
+			want []byte
+			sent int
 		}
 		var reports []*report
 		t.Repeat(map[string]func(*rapid.T){
 			"admit": func(t *rapid.T) {
 				size := rapid.IntRange(0, 20*Window).Draw(t, "size")
-				space, err := s.Admit(ctx, int64(size))
+				body, err := s.Admit(ctx, int64(size))
 				if errors.Is(err, ErrFull) {
 					return
 				}
-				body := space.NewBody()
 				if rapid.Bool().Draw(t, "slow") {
 					body.began = time.Now().Add(-time.Hour)
 				}
-				reports = append(reports, &report{space, body, bytesOf(size), 0})
+				reports = append(reports, &report{body, bytesOf(size), 0})
 			},
 			"receive": func(t *rapid.T) {
 				if len(reports) == 0 {
@@ -89,7 +87,7 @@ func TestBodiesHoldTheirBytes(t *testing.T) {
 					return
 				}
 				i := rapid.IntRange(0, len(reports)-1).Draw(t, "i")
-				reports[i].space.Release()
+				reports[i].body.Release()
 				reports = append(reports[:i], reports[i+1:]...)
 			},
 			"": func(t *rapid.T) {
@@ -107,7 +105,7 @@ func TestBodiesHoldTheirBytes(t *testing.T) {
 			},
 		})
 		for _, r := range reports {
-			r.space.Release()
+			r.body.Release()
 		}
 		if memory, file := s.Usage(); memory != 0 || file != 0 {
 			t.Fatalf("%d bytes of memory and %d of the file are in use by nobody", memory, file)
@@ -120,12 +118,11 @@ func TestReadAt(t *testing.T) {
 	ctx := t.Context()
 	for _, file := range []int64{0, 1 << 20} {
 		s := open(t, Config{Memory: 1<<20 - file/2, File: file, Dir: t.TempDir()})
-		space, err := s.Admit(ctx, -1)
+		body, err := s.Admit(ctx, -1)
 		if err != nil {
 			t.Fatal(err)
 		}
 		want := bytesOf(5*Window + 77)
-		body := space.NewBody()
 		body.began = time.Now().Add(-time.Duration(file) * time.Hour)
 		if _, err := body.Write(want); err != nil {
 			t.Fatal(err)
@@ -133,7 +130,7 @@ func TestReadAt(t *testing.T) {
 		if err := iotest.TestReader(io.NewSectionReader(body, 0, body.Size()), want); err != nil {
 			t.Error(err)
 		}
-		space.Release()
+		body.Release()
 	}
 }
 
@@ -153,13 +150,13 @@ func TestNewcomersAreRefusedFirst(t *testing.T) {
 	if _, err := s.Admit(ctx, Window); !errors.Is(err, ErrFull) {
 		t.Errorf("a newcomer got %v, want ErrFull", err)
 	}
-	for _, space := range []*Space{first, second} {
-		if _, err := space.NewBody().Write(bytesOf(30 * Window)); err != nil {
+	for _, body := range []*Body{first, second} {
+		if _, err := body.Write(bytesOf(30 * Window)); err != nil {
 			t.Errorf("a body in progress got %v", err)
 		}
 	}
 	// What is made of a report has the headroom.
-	if _, err := first.NewBody().Write(bytesOf(2 * Window)); err != nil {
+	if _, err := first.Write(bytesOf(2 * Window)); err != nil {
 		t.Errorf("what is made of a report got %v", err)
 	}
 	first.Release()
@@ -184,9 +181,8 @@ func TestGrowingBodyWaitsForRoom(t *testing.T) {
 			t.Fatal(err)
 		}
 		var grown sync.WaitGroup
-		body := growing.NewBody()
 		grown.Go(func() {
-			if _, err := body.Write(bytesOf(16 * Window)); err != nil {
+			if _, err := growing.Write(bytesOf(16 * Window)); err != nil {
 				t.Errorf("a growing body got %v", err)
 			}
 		})
@@ -197,7 +193,7 @@ func TestGrowingBodyWaitsForRoom(t *testing.T) {
 		other.Release()
 		grown.Wait()
 		start := time.Now()
-		if _, err := body.Write(bytesOf(32 * Window)); !errors.Is(err, ErrFull) || time.Since(start) != patience {
+		if _, err := growing.Write(bytesOf(32 * Window)); !errors.Is(err, ErrFull) || time.Since(start) != patience {
 			t.Errorf("got %v after %s, want ErrFull after %s", err, time.Since(start), patience)
 		}
 		growing.Release()
@@ -215,19 +211,18 @@ func TestSlowBodiesCostAWindow(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := fast.NewBody().Write(bytesOf(200 * Window)); err != nil {
+	if _, err := fast.Write(bytesOf(200 * Window)); err != nil {
 		t.Fatal(err)
 	}
 	if memory, _ := s.Usage(); memory > 51*Window {
 		t.Errorf("one fast body has %d of 100 windows", memory/Window)
 	}
 	for i := range 49 {
-		space, err := s.Admit(ctx, 10*Window)
+		body, err := s.Admit(ctx, 10*Window)
 		if err != nil {
 			t.Fatalf("slow body %d: %v", i, err)
 		}
-		defer space.Release()
-		body := space.NewBody()
+		defer body.Release()
 		if _, err := body.Write(bytesOf(Window)); err != nil {
 			t.Fatal(err)
 		}
@@ -254,11 +249,10 @@ func TestFile(t *testing.T) {
 	if names, err := os.ReadDir(dir); err != nil || len(names) != 0 {
 		t.Errorf("the folder has %v, %v", names, err)
 	}
-	space, err := s.Admit(ctx, 60*Window)
+	body, err := s.Admit(ctx, 60*Window)
 	if err != nil {
 		t.Fatal(err)
 	}
-	body := space.NewBody()
 	if _, err := body.Write(bytesOf(40 * Window)); err != nil {
 		t.Fatal(err)
 	}
@@ -283,17 +277,17 @@ func TestFileShrinks(t *testing.T) {
 	ctx := t.Context()
 	s := open(t, Config{Memory: 16 * Window, File: 64 * Window, Dir: t.TempDir()})
 	for range 3 {
-		space, err := s.Admit(ctx, 60*Window)
+		body, err := s.Admit(ctx, 60*Window)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := space.NewBody().Write(bytesOf(60 * Window)); err != nil {
+		if _, err := body.Write(bytesOf(60 * Window)); err != nil {
 			t.Fatal(err)
 		}
 		if size := sizeOf(t, s.file.f); size < 40*Window {
 			t.Errorf("%d bytes in the file", size)
 		}
-		space.Release()
+		body.Release()
 		if size := sizeOf(t, s.file.f); size != 0 {
 			t.Errorf("%d bytes in the file of which none is used", size)
 		}
@@ -318,19 +312,18 @@ func TestConcurrentBodies(t *testing.T) {
 		all.Go(func() {
 			for i := range 20 {
 				want := bytesOf(g*1000 + i*5000)
-				space, err := s.Admit(ctx, int64(len(want)))
+				body, err := s.Admit(ctx, int64(len(want)))
 				if err != nil {
 					t.Error(err)
 					return
 				}
-				body := space.NewBody()
 				if _, err := body.ReadFrom(bytes.NewReader(want)); err != nil {
 					t.Error(err)
 				}
 				if got, err := io.ReadAll(io.NewSectionReader(body, 0, body.Size())); err != nil || !bytes.Equal(got, want) {
 					t.Errorf("a body of %d bytes differs: %v", len(want), err)
 				}
-				space.Release()
+				body.Release()
 			}
 		})
 	}
