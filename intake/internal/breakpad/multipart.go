@@ -21,21 +21,38 @@ const (
 	longestEnd = len("--") + maxPadding + len("\r\n")
 )
 
+const (
+	// gluedPart is how the part behind a file begins in Breakpad, whose
+	// delimiter between the two may lack the line end before it (its
+	// HTTPMultipartUpload.m, and its http_upload.cc for Windows).
+	gluedPart = `Content-Disposition: form-data; name="`
+	// gluedBoundary is the shortest boundary, in bytes, that such a delimiter
+	// may have. Breakpad's are 27 dashes and 16 digits.
+	gluedBoundary = 16
+)
+
 // multipart takes a multipart body apart as it arrives (RFC 2046 §5.1). The
 // delimiter "CRLF -- boundary" ends a part only where a line end or the final
 // "--" follows it; otherwise it is data. Lines that end in a bare LF are
 // understood when the first delimiter's line does.
+//
+// Only behind a file may a delimiter lack the line end before it, as Breakpad
+// leaves it out on macOS between two files, and on Windows (since its change
+// c7acbcef of November 2022) at the end of the body too: see endsFile.
 type multipart struct {
-	src    io.Reader
-	buf    []byte
-	unread []byte // the part of buf that is not consumed yet
-	err    error  // why src gives no more
-	delim  []byte // CRLF or LF, "--", boundary
-	done   bool   // the final delimiter was met
-	bareLF bool   // the line of the last delimiter ended in a bare LF
-	empty  bool   // nothing of the part's body was handed out yet
+	src     io.Reader
+	buf     []byte
+	unread  []byte // the part of buf that is not consumed yet
+	err     error  // why src gives no more
+	lineEnd []byte // CRLF or LF
+	dashed  []byte // "--", boundary
+	done    bool   // the final delimiter was met
+	bareLF  bool   // the line of the last delimiter ended in a bare LF
+	glued   bool   // the last delimiter had no line end before it
+	empty   bool   // nothing of the part's body was handed out yet
 
 	started bool // the preamble is over
+	inFile  bool // the part is a file
 }
 
 var (
@@ -44,7 +61,7 @@ var (
 )
 
 func newMultipart(src io.Reader, boundary string, window []byte) *multipart {
-	m := &multipart{src: src, buf: window, delim: []byte("\r\n--" + boundary)}
+	m := &multipart{src: src, buf: window, lineEnd: []byte("\n"), dashed: []byte("--" + boundary)}
 	m.unread = m.buf[:0]
 	return m
 }
@@ -52,16 +69,30 @@ func newMultipart(src io.Reader, boundary string, window []byte) *multipart {
 // start skips the preamble and learns the line end. It must be called once,
 // before anything else.
 func (m *multipart) start() error {
-	crlf := m.delim
-	m.delim = crlf[1:]
 	if err := m.copy(func([]byte) error { return nil }); err != nil {
 		return err
 	}
 	if !m.bareLF {
-		m.delim = crlf
+		m.lineEnd = []byte("\r\n")
 	}
 	m.started = true
 	return nil
+}
+
+// copyFile is copy for a part that holds a file. It notes a line end that was
+// missing before the delimiter.
+func (m *multipart) copyFile(note func(string), sink func([]byte) error) error {
+	m.inFile = true
+	err := m.copy(sink)
+	m.inFile = false
+	switch {
+	case err != nil || !m.glued:
+	case m.done:
+		note("no line end before the final boundary")
+	default:
+		note("no line end before a boundary")
+	}
+	return err
 }
 
 // copy hands the rest of the part's body to sink, piece by piece, and goes on
@@ -77,11 +108,11 @@ func (m *multipart) copy(sink func([]byte) error) error {
 			m.empty = false
 		}
 		if delim.length > 0 {
-			if m.delim[0] == '\n' && m.started && !delim.bareLF && !delim.final {
+			if len(m.lineEnd) == 1 && m.started && !delim.bareLF && !delim.final {
 				return errMixed // the CR before the LF of the delimiter would stay in the data
 			}
 			m.unread = m.unread[delim.length:]
-			m.done, m.bareLF = delim.final, delim.bareLF
+			m.done, m.bareLF, m.glued = delim.final, delim.bareLF, delim.glued
 			return nil
 		}
 		if data == 0 && m.err != nil {
@@ -98,42 +129,60 @@ type delimiter struct {
 	length int // bytes; 0: none was found
 	final  bool
 	bareLF bool
+	glued  bool // no line end stands before it
 }
 
 // locate tells how many of the unread bytes are data and which delimiter
-// follows them, if it is there already. A part that is still empty may end
-// with a delimiter that lacks the line end before it.
+// follows them, if it is there already.
 func (m *multipart) locate() (data int, found delimiter) {
-	if dashed := m.delim[bytes.IndexByte(m.delim, '-'):]; m.empty && bytes.HasPrefix(m.unread, dashed) {
-		if found, sure := m.delimiterAt(0, dashed); found.length > 0 || !sure {
-			return 0, found
-		}
-	}
 	for from := 0; ; {
-		i := bytes.Index(m.unread[from:], m.delim)
+		i := bytes.Index(m.unread[from:], m.dashed)
 		if i < 0 {
-			return max(from, len(m.unread)-len(m.delim)+1), delimiter{}
+			return max(from, len(m.unread)-len(m.lineEnd)-len(m.dashed)+1), delimiter{}
 		}
-		found, sure := m.delimiterAt(from+i, m.delim)
+		i += from
+		data, found, sure := m.delimiterAt(i)
 		if found.length > 0 || !sure {
-			return from + i, found
+			return data, found
 		}
-		from += i + 1
+		from = i + 1
 	}
 }
 
-// delimiterAt reads the delimiter that begins with the given bytes at i. It is
-// not sure when more of the body might change the answer.
-func (m *multipart) delimiterAt(i int, begins []byte) (found delimiter, sure bool) {
-	rest := m.unread[i+len(begins):]
-	if len(rest) < longestEnd && m.err == nil {
-		return delimiter{}, false
+// delimiterAt reads the delimiter whose boundary is at i, and tells how many
+// bytes stand before it. It is not sure when more of the body might change the
+// answer. In a part that is still empty the line end is that of its headers.
+func (m *multipart) delimiterAt(i int) (data int, found delimiter, sure bool) {
+	before, whole := bytes.CutSuffix(m.unread[:i], m.lineEnd)
+	glued := !whole && (i > 0 || !m.empty)
+	rest := m.unread[i+len(m.dashed):]
+	switch {
+	case glued && !m.inFile:
+		return len(before), delimiter{}, true
+	case len(rest) < longestEnd && m.err == nil:
+		return len(before), delimiter{}, false
 	}
 	found = delimiterEnd(rest)
-	if found.length > 0 {
-		found.length += len(begins)
+	if glued && !m.endsFile(found, rest) {
+		found = delimiter{}
 	}
-	return found, true
+	if found.length > 0 {
+		found.glued = glued
+		found.length += i - len(before) + len(m.dashed)
+	}
+	return len(before), found, true
+}
+
+// endsFile tells whether a delimiter without a line end before it ends a file.
+// A final one does when the body ends with it: nothing else could have been
+// meant. Another one would be data to a strict reader, so the next part's first
+// header has to follow, and the boundary to be none that a file has by chance.
+func (m *multipart) endsFile(found delimiter, rest []byte) bool {
+	if found.final {
+		return m.err != nil && found.length == len(rest)
+	}
+	next, ok := bytes.CutPrefix(rest, m.lineEnd)
+	return ok && len(m.dashed) >= len("--")+gluedBoundary && bytes.HasPrefix(next, []byte(gluedPart))
 }
 
 // delimiterEnd looks at what follows a boundary: the final "--" or not, padding,

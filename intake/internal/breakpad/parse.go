@@ -177,7 +177,7 @@ func (p *parser) file(name string) (crash.Part, error) {
 	if p.coded {
 		start = p.body.Size()
 	}
-	err := p.parts.copy(func(piece []byte) error {
+	err := p.parts.copyFile(p.note, func(piece []byte) error {
 		if err := p.keep(len(piece)); err != nil {
 			return err
 		}
