@@ -203,7 +203,7 @@ func startSystem(t *testing.T) *system {
 }
 
 func (s *system) config() queue.Config {
-	return queue.Config{URL: s.natsURL, Partitions: 1, Replicas: 1, StreamMaxBytes: 2 << 30, MaxAckPending: 100}
+	return queue.Config{URL: s.natsURL, Partitions: 1, Replicas: 1, StreamMaxBytes: 8 << 30, MaxAckPending: 100}
 }
 
 // applyStreams makes the streams as crashctl does, as soon as the server is up.
