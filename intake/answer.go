@@ -17,8 +17,6 @@ const (
 	// retryAfter is what a client that is answered 503 is asked to wait,
 	// seconds.
 	retryAfter = "60"
-	// replyTimeout is how long a client may take to read a reply.
-	replyTimeout = 10 * time.Second
 	// After a refusal that came before the body's end, this much more is read,
 	// for no longer than this: a client that is still sending when the
 	// connection closes would never see the reply.
@@ -119,9 +117,8 @@ func send(w http.ResponseWriter, r *http.Request, control *http.ResponseControll
 	if a.status == http.StatusServiceUnavailable {
 		h.Set("Retry-After", retryAfter)
 	}
-	// Neither can fail on a connection of net/http's; a client that is gone
-	// shows as an error of the write, which nobody is left to hear of.
-	_ = control.SetWriteDeadline(time.Now().Add(replyTimeout))
+	// A client that is gone shows as an error of the write, which nobody is left
+	// to hear of.
 	w.WriteHeader(a.status)
 	_, _ = io.WriteString(w, a.body)
 	_ = control.Flush()

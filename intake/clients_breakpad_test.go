@@ -41,8 +41,8 @@ func TestBreakpadClients(t *testing.T) {
 		{"StartupTime", "1767225000"},
 		{"Version", "1.2.3"},
 	}
-	ofCurl, ofBreakpad := minidump(curlBoundary, 60_000), minidump(breakpadBoundary, 60_000)
-	second := minidump(breakpadBoundary, 1000)
+	ofCurl, ofBreakpad := dumpLike(curlBoundary, 60_000), dumpLike(breakpadBoundary, 60_000)
+	second := dumpLike(breakpadBoundary, 1000)
 
 	for name, c := range map[string]client{
 		"Linux, HTTPUpload": {

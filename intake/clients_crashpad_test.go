@@ -13,7 +13,7 @@ const crashpadBoundary = "---MultipartBoundary-hX2kF0a9QwLr7TzN4yVbS3cD8eGmJ5pU-
 // the whole reply for the report's id. Attachments have one name for field and
 // file.
 func crashpad(c client, fields pairs, attachments ...string) client {
-	c.dumps = map[string]string{"upload_file_minidump": minidump(crashpadBoundary, 315_000)}
+	c.dumps = map[string]string{"upload_file_minidump": dumpLike(crashpadBoundary, 315_000)}
 	c.body = fields.parts(crashpadBoundary, quoted)
 	minidump := attachment(crashpadBoundary, "upload_file_minidump", "8b1fa2ae-4b7c-41bb-a8a4-4cb48dbd3c0f.dmp", c.dumps["upload_file_minidump"])
 	for _, name := range attachments {

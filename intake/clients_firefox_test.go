@@ -50,13 +50,13 @@ func inJSON(t *testing.T, annotations map[string]string) string {
 }
 
 // extra is the part of JSON annotations, which has a file name.
-func extra(boundary, filename, json string) string {
-	return part(boundary, `Content-Disposition: form-data; name="extra"; filename="`+filename+`"`+"\r\nContent-Type: application/json", json)
+func extraPart(boundary, filename, json string) string {
+	return clientPart(boundary, `Content-Disposition: form-data; name="extra"; filename="`+filename+`"`+"\r\nContent-Type: application/json", json)
 }
 
 // typed is a file of another type than most.
 func typed(boundary, name, kind, data string) string {
-	return part(boundary, `Content-Disposition: form-data; name="`+name+`"; filename="`+name+`.x"`+"\r\nContent-Type: "+kind, data)
+	return clientPart(boundary, `Content-Disposition: form-data; name="`+name+`"; filename="`+name+`.x"`+"\r\nContent-Type: "+kind, data)
 }
 
 var submittedID = regexp.MustCompile(`^bp-[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$`)
@@ -91,14 +91,14 @@ func TestFirefoxClients(t *testing.T) {
 	const curl = "\nAccept: */*\nContent-Length: N\nContent-Type: multipart/form-data; boundary=" + curlBoundary
 	const braces = "POST /submit?id={ec8030f7-c20a-464f-9b0e-13a3a9e97384}&version=153.7.0&buildid=20260801120000 HTTP/1.1\nHost: crash.example.org"
 	globbed := strings.NewReplacer("{", "", "}", "").Replace(braces)
-	ofGecko, ofCurl, large := minidump(geckoBoundary, 200_000), minidump(curlBoundary, 60_000), minidump(curlBoundary, 1_140_000)
+	ofGecko, ofCurl, large := dumpLike(geckoBoundary, 200_000), dumpLike(curlBoundary, 60_000), dumpLike(curlBoundary, 1_140_000)
 	report := "\x1f\x8b\x08\x00" + noise(3000)
 	old := pairs{{"BuildID", "20190801120000"}, {"ProductName", "Firefox"}, {"Theme", `classic/1.0;"x"`}, {"Version", "68.0"}}
 
 	for name, c := range map[string]client{
 		"crashreporter, Gecko backend": {
 			head: braces + "\nUser-Agent: crashreporter/1.0.0" + gecko,
-			body: extra(geckoBoundary, "extra.json", inJSON(t, withPersonal)) +
+			body: extraPart(geckoBoundary, "extra.json", inJSON(t, withPersonal)) +
 				typed(geckoBoundary, crash.MinidumpName, "application/vnd.tcpdump.pcap", ofGecko) + ending(geckoBoundary),
 			annotations: sent, dumps: map[string]string{crash.MinidumpName: ofGecko},
 			notes: append([]string{"unknown content type: upload_file_minidump application/vnd.tcpdump.pcap"}, removed...),
@@ -106,21 +106,21 @@ func TestFirefoxClients(t *testing.T) {
 		},
 		"crashreporter, curl backend: waits for leave to send": {
 			head: globbed + "\nUser-Agent: crashreporter/1.0.0" + curl + "\nExpect: 100-continue",
-			body: extra(curlBoundary, "extra.json", text) + attachment(curlBoundary, crash.MinidumpName, "0c9f2d1e.dmp", large) +
+			body: extraPart(curlBoundary, "extra.json", text) + attachment(curlBoundary, crash.MinidumpName, "0c9f2d1e.dmp", large) +
 				attachment(curlBoundary, "memory_report", "0c9f2d1e.memory.json.gz", report) + ending(curlBoundary),
 			annotations: sent, dumps: map[string]string{crash.MinidumpName: large, "memory_report": report},
 			keeps: crashIDLine(100, 399), id: "bp-ID",
 		},
 		"crashreporter, libcurl backend": {
 			head: braces + "\nUser-Agent: crashreporter/1.0.0" + curl,
-			body: extra(curlBoundary, "extra.json", text) +
+			body: extraPart(curlBoundary, "extra.json", text) +
 				attachment(curlBoundary, crash.MinidumpName, "0c9f2d1e.dmp", ofCurl) + ending(curlBoundary),
 			annotations: sent, dumps: map[string]string{crash.MinidumpName: ofCurl},
 			keeps: crashIDLine(200, 200), id: "bp-ID",
 		},
 		"CrashSubmit": {
 			head: braces + agent + gecko,
-			body: extra(geckoBoundary, "blob", text) + attachment(geckoBoundary, crash.MinidumpName, "0c9f2d1e.dmp", ofGecko) +
+			body: extraPart(geckoBoundary, "blob", text) + attachment(geckoBoundary, crash.MinidumpName, "0c9f2d1e.dmp", ofGecko) +
 				attachment(geckoBoundary, crash.MinidumpName+"_browser", "0c9f2d1e-browser.dmp", ofGecko[:5000]) +
 				typed(geckoBoundary, "memory_report", "application/gzip", report) + ending(geckoBoundary),
 			annotations: sent, dumps: map[string]string{crash.MinidumpName: ofGecko, crash.MinidumpName + "_browser": ofGecko[:5000], "memory_report": report},
@@ -129,7 +129,7 @@ func TestFirefoxClients(t *testing.T) {
 		},
 		"the client before 2023": {
 			head: braces + "\nUser-Agent: Breakpad/1.0 (Linux)" + curl,
-			body: extra(curlBoundary, "extra.json", text) +
+			body: extraPart(curlBoundary, "extra.json", text) +
 				attachment(curlBoundary, crash.MinidumpName, "0c9f2d1e.dmp", ofCurl) + ending(curlBoundary),
 			annotations: sent, dumps: map[string]string{crash.MinidumpName: ofCurl},
 			keeps: crashIDLine(200, 399), id: "bp-ID",
@@ -167,7 +167,7 @@ func TestFenix(t *testing.T) {
 	behind := pairs{{"CrashType", "fatal native crash"}, {"Android_Version", "34 (REL)"}, {"Android_CPU_ABI", "arm64-v8a\r\n"}}
 	all := append(append(pairs{}, before...), behind...).annotations()
 	tail := behind.parts(fenixBoundary, unquoted) + ending(fenixBoundary)
-	dump := minidump(fenixBoundary, 100_000)
+	dump := dumpLike(fenixBoundary, 100_000)
 	for name, c := range map[string]client{
 		"a native crash": {
 			body:  before.parts(fenixBoundary, unquoted) + attachment(fenixBoundary, crash.MinidumpName, "0c9f2d1e.dmp", dump) + tail,
@@ -190,7 +190,7 @@ func TestStageSubmitter(t *testing.T) {
 	const head = "POST /submit HTTP/1.1\nHost: crash.example.org\nUser-Agent: Breakpad/1.0 (Linux)\nAccept-Encoding: gzip, deflate\nAccept: */*\nConnection: keep-alive" +
 		"\nContent-Type: multipart/form-data; boundary=" + submitterBoundary + "\nContent-Length: N\nAuthorization: Bearer s3cret"
 	sent := pairs{{"=?utf-8?b?R3LDtsOfZQ==?=", "Größe"}, {"ProductName", "Firefox"}, {"Version", "153.7.0"}} // name: RFC 2047 for Größe
-	dump := minidump(submitterBoundary, 50_000)
+	dump := dumpLike(submitterBoundary, 50_000)
 	files := attachment(submitterBoundary, "memory_report", "file.dump", noise(100)) + attachment(submitterBoundary, crash.MinidumpName, "file.dump", dump)
 	for name, c := range map[string]client{
 		"fields": {
@@ -199,7 +199,7 @@ func TestStageSubmitter(t *testing.T) {
 		},
 		"JSON": {
 			head: head,
-			body: part(submitterBoundary, "Content-Disposition: form-data; name=\"extra\"\r\nContent-Type: application/json",
+			body: clientPart(submitterBoundary, "Content-Disposition: form-data; name=\"extra\"\r\nContent-Type: application/json",
 				`{"=?utf-8?b?R3LDtsOfZQ==?=":"Gr\u00f6\u00dfe","ProductName":"Firefox","Version":"153.7.0","uuid":"`+id+`"}`) + files + ending(submitterBoundary),
 		},
 	} {

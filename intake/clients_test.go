@@ -245,7 +245,7 @@ func crashIDLine(first, last int) func(reply) string {
 }
 
 // part is a part of a multipart body: its header lines and its bytes.
-func part(boundary, header, data string) string {
+func clientPart(boundary, header, data string) string {
 	return "--" + boundary + "\r\n" + header + "\r\n\r\n" + data + "\r\n"
 }
 
@@ -253,7 +253,7 @@ func ending(boundary string) string { return "--" + boundary + "--\r\n" }
 
 // attachment is a file as nearly all clients send it.
 func attachment(boundary, name, filename, data string) string {
-	return part(boundary, `Content-Disposition: form-data; name="`+name+`"; filename="`+filename+`"`+"\r\nContent-Type: application/octet-stream", data)
+	return clientPart(boundary, `Content-Disposition: form-data; name="`+name+`"; filename="`+filename+`"`+"\r\nContent-Type: application/octet-stream", data)
 }
 
 // unended is the part without the line end behind its bytes.
@@ -266,7 +266,7 @@ type pairs [][2]string
 func (p pairs) parts(boundary, header string) string {
 	var b strings.Builder
 	for _, one := range p {
-		b.WriteString(part(boundary, fmt.Sprintf(header, one[0]), one[1]))
+		b.WriteString(clientPart(boundary, fmt.Sprintf(header, one[0]), one[1]))
 	}
 	return b.String()
 }
@@ -282,9 +282,9 @@ func (p pairs) annotations() map[string]string {
 // quoted is the header of a field that has no Content-Type.
 const quoted = `Content-Disposition: form-data; name="%s"`
 
-// minidump is what a dump may look like to who reads it in a multipart body: it
+// dumpLike is what a dump may look like to who reads it in a multipart body: it
 // holds line ends, dashes, zero bytes and whatever is nearly a delimiter.
-func minidump(boundary string, size int) string {
+func dumpLike(boundary string, size int) string {
 	var b strings.Builder
 	b.WriteString("MDMP\x93\xa7\x00\x00\r\n\r\n--\x00\x00\x00\x00")
 	traps := []string{

@@ -22,6 +22,15 @@ type Config struct {
 	// AdminAddr is where operators look: /metrics, /readyz. Keep it private.
 	AdminAddr string `env:"INTAKE_ADMIN_ADDR" envDefault:":8001"`
 
+	// MaxConnections is how many clients may be connected at once, to all pages of
+	// INTAKE_ADDR. Further ones wait, unanswered, until another one leaves.
+	MaxConnections int `env:"INTAKE_MAX_CONNECTIONS" envDefault:"20000"`
+	// MaxHeaderBytes is the largest head of a request (its first line and its
+	// header), to within 4 kB; a larger one is answered 431.
+	MaxHeaderBytes settings.Bytes `env:"INTAKE_MAX_HEADER_BYTES" envDefault:"16KiB"`
+	// MaxHeaderFields is how many header fields a request may have, Host not
+	// counted; one with more is answered 431.
+	MaxHeaderFields int `env:"INTAKE_MAX_HEADER_FIELDS" envDefault:"100"`
 	// Limits bound what one report may cost.
 	Limits breakpad.Limits
 	// BodyStall is how long a client may send nothing of its body before it is
@@ -137,6 +146,9 @@ func (c *Config) Validate() error {
 			refuse(name, "must be above 0")
 		}
 	}
+	above0("INTAKE_MAX_CONNECTIONS", int64(c.MaxConnections))
+	above0("INTAKE_MAX_HEADER_BYTES", int64(c.MaxHeaderBytes))
+	above0("INTAKE_MAX_HEADER_FIELDS", int64(c.MaxHeaderFields))
 	above0("INTAKE_BODY_STALL", int64(c.BodyStall))
 	above0("INTAKE_PUBLISH_TIMEOUT", int64(c.PublishTimeout))
 	above0("INTAKE_PUBLISH_INFLIGHT_BYTES", int64(c.PublishInflight))

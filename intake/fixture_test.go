@@ -279,9 +279,12 @@ func dump(name, data string) string {
 
 const end = "--B--\r\n"
 
+// minidump has bytes that a parser may stumble over.
+const minidump = "MDMP\x93\xa7\x00\r\n--B\xff"
+
 // report is a small report.
 func report() string {
-	return field("ProductName", "Firefox") + dump(crash.MinidumpName, "MDMP\x93\xa7\x00\r\n--B\xff") + end
+	return field("ProductName", "Firefox") + dump(crash.MinidumpName, minidump) + end
 }
 
 // chunks frames a body as chunked, in pieces of n bytes.

@@ -126,6 +126,15 @@ func TestEverySettingProblemIsReportedAtOnce(t *testing.T) {
 	}
 }
 
+func TestLimitsAreAboveZero(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{"INTAKE_MAX_CONNECTIONS", "INTAKE_MAX_HEADER_BYTES", "INTAKE_MAX_HEADER_FIELDS"} {
+		if _, err := intake.Load([]string{"NATS_URL=nats://127.0.0.1", name + "=0"}); err == nil || !strings.Contains(err.Error(), name+":") {
+			t.Errorf("%s=0: %v, want an error that names it", name, err)
+		}
+	}
+}
+
 func TestMetricsCountEveryAnswer(t *testing.T) {
 	t.Parallel()
 	i := startIntake(t, startQueue(t).url)

@@ -21,15 +21,16 @@ const (
 
 // metrics is every metric of this tier. Sizes are bytes, times are seconds.
 type metrics struct {
-	reports  *prometheus.CounterVec // by result, reason
-	bytes    prometheus.Counter
-	requests prometheus.Gauge
-	seconds  *prometheus.HistogramVec // by result
-	size     prometheus.Histogram
-	attempts *prometheus.CounterVec // by answer
-	publish  prometheus.Histogram
-	inflight prometheus.Gauge
-	panics   prometheus.Counter
+	reports     *prometheus.CounterVec // by result, reason
+	bytes       prometheus.Counter
+	requests    prometheus.Gauge
+	connections prometheus.Gauge
+	seconds     *prometheus.HistogramVec // by result
+	size        prometheus.Histogram
+	attempts    *prometheus.CounterVec // by answer
+	publish     prometheus.Histogram
+	inflight    prometheus.Gauge
+	panics      prometheus.Counter
 }
 
 func newMetrics(reg prometheus.Registerer, inflightLimit int64) *metrics {
@@ -45,6 +46,9 @@ func newMetrics(reg prometheus.Registerer, inflightLimit int64) *metrics {
 		}),
 		requests: auto.NewGauge(prometheus.GaugeOpts{
 			Name: "intake_requests_in_flight", Help: "Requests to /submit that are not answered yet.",
+		}),
+		connections: auto.NewGauge(prometheus.GaugeOpts{
+			Name: "intake_connections", Help: "Connections of clients that are open, idle ones too; at most INTAKE_MAX_CONNECTIONS.",
 		}),
 		seconds: auto.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    "intake_request_seconds",

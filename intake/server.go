@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	stdlog "log"
 	"net"
 	"net/http"
@@ -28,8 +29,6 @@ import (
 const (
 	// headerTimeout is how long a client may take to send its request's head.
 	headerTimeout = 10 * time.Second
-	// headerBytes is the largest head; net/http allows 4 kB more.
-	headerBytes = 16 << 10
 	// idleTimeout is how long a connection may wait for its next request;
 	// longer than a load balancer's 60 s, so that it closes first.
 	idleTimeout = 75 * time.Second
@@ -117,7 +116,7 @@ func (s *Server) Run(ctx context.Context) (err error) {
 	public := s.server(s.routes(nc, js, build, m))
 	admin := s.server(telemetry.Admin{Registry: registry, Ready: s.ready, PProf: s.cfg.PProf}.Handler())
 	failed := make(chan error, 2)
-	go func() { failed <- public.Serve(s.public) }()
+	go func() { failed <- public.Serve(newDoor(s.public, s.cfg.MaxConnections, m.connections)) }()
 	go func() { failed <- admin.Serve(s.admin) }()
 	s.log.Info().Str("addr", s.Addr()).Str("admin_addr", s.AdminAddr()).Str("version", build.Version).Str("commit", build.Commit).Msg("intake is up")
 
@@ -177,15 +176,16 @@ func (s *Server) server(h http.Handler) *http.Server {
 		Handler:           s.limited(h),
 		ConnState:         s.unused.watch,
 		ReadHeaderTimeout: headerTimeout,
-		MaxHeaderBytes:    headerBytes,
+		MaxHeaderBytes:    int(s.cfg.MaxHeaderBytes),
 		IdleTimeout:       idleTimeout,
 		ErrorLog:          stdlog.New(s.log.With().Str("from", "net/http").Logger(), "", 0),
 	}
 }
 
 // limited sees to what net/http has no setting for: a body that no handler asks
-// for is read by net/http itself, and must not be waited for without end; and
-// while draining, no connection is kept.
+// for is read by net/http itself, and must not be waited for without end; while
+// draining, no connection is kept; and header fields are counted, since tiny ones
+// cost more memory than their bytes.
 func (s *Server) limited(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if s.draining.Load() {
@@ -195,8 +195,29 @@ func (s *Server) limited(next http.Handler) http.Handler {
 			// Fails on a connection that is gone, which the next read tells.
 			_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(headerTimeout))
 		}
+		if fields(r.Header) > s.cfg.MaxHeaderFields {
+			refuseFields(w)
+			return
+		}
 		next.ServeHTTP(w, r)
 	})
+}
+
+// fields counts header lines, however often a name is among them.
+func fields(h http.Header) (n int) {
+	for _, values := range h {
+		n += len(values)
+	}
+	return n
+}
+
+// refuseFields answers in the words that net/http has for a head of too many
+// bytes.
+func refuseFields(w http.ResponseWriter) {
+	w.Header().Set("Content-Type", "text/plain")
+	w.Header().Set("Connection", "close")
+	w.WriteHeader(http.StatusRequestHeaderFieldsTooLarge)
+	_, _ = io.WriteString(w, "431 "+http.StatusText(http.StatusRequestHeaderFieldsTooLarge))
 }
 
 // routes is everything that the public listener answers.

@@ -3,6 +3,7 @@ package breakpad
 import (
 	"errors"
 	"net/http"
+	"net/url"
 	"strings"
 
 	"github.com/yagi-crash/yagi/pkg/crash"
@@ -45,6 +46,19 @@ func parameter(s, name string) (value string, times int) {
 			value = unquote(strings.TrimSpace(text))
 			times++
 		}
+	}
+	return value, times
+}
+
+// extended finds a value in the spelling of RFC 8187, name*=utf-8'en'a%20b. RFC
+// 7578 forbids it here, and still some libraries write it. A value that cannot be
+// read is empty; one that is not in its charset is as good as any.
+func extended(s, name string) (value string, times int) {
+	text, times := parameter(s, name+"*")
+	charset, rest, _ := strings.Cut(text, "'")
+	_, escaped, _ := strings.Cut(rest, "'")
+	if plain, err := url.PathUnescape(escaped); err == nil {
+		value, _ = decodeText(strings.ToLower(charset), []byte(plain))
 	}
 	return value, times
 }

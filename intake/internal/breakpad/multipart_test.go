@@ -75,7 +75,7 @@ func TestMissingLineEndBehindAFile(t *testing.T) {
 		},
 		"an empty file has the line end of its headers": {
 			body:  ok + glued(minidump, "") + "--B--\r\n",
-			dumps: map[string]string{minidump: ""},
+			dumps: map[string]string{minidump: ""}, notes: []string{"dump upload_file_minidump is empty"},
 		},
 		"what looks like the end earlier in the file is data": {
 			body:  ok + glued(minidump, "a--B--\r\nb--B--c--B") + "--B--\r\n",
@@ -97,7 +97,7 @@ func TestMissingLineEndBehindAFile(t *testing.T) {
 		"three files and the end": {
 			boundary: breakpadBoundary,
 			body:     ok + glued("a", "1") + glued("b", "") + glued("c", "3") + "--B--\r\n",
-			dumps:    map[string]string{"a": "1", "b": "", "c": "3"}, notes: []string{gluedNextNote, gluedEndNote},
+			dumps:    map[string]string{"a": "1", "b": "", "c": "3"}, notes: []string{gluedNextNote, "dump b is empty", gluedEndNote},
 		},
 		"two files, bare LF": {
 			boundary: breakpadBoundary,

@@ -88,6 +88,9 @@ func (p *parser) annotations() error {
 	if err != nil {
 		return err
 	}
+	if p.hasJSON {
+		p.note("several JSON parts: the last one counts")
+	}
 	p.hasJSON = true
 	if tooLong > 0 {
 		p.note(fmt.Sprintf("dropped %d annotations whose names are over %d bytes", tooLong, p.limits.Name))
@@ -152,6 +155,9 @@ func (p *parser) dump(h *partHeader) error {
 	part, err := p.file(name)
 	if err != nil {
 		return err
+	}
+	if part.Size == 0 {
+		p.note("dump " + name + " is empty")
 	}
 	dumps := p.report.Dumps
 	for i := range dumps {

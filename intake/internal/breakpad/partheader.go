@@ -42,7 +42,7 @@ func (m *multipart) header(limits Limits) (partHeader, error) {
 // read takes the lines' meaning. As in Antenna the last of several lines of
 // one name counts.
 func (h *partHeader) read(lines []string) error {
-	dispositions := 0
+	dispositions, disposition := 0, ""
 	for _, line := range lines {
 		key, value, ok := strings.Cut(line, ":")
 		if !ok {
@@ -51,7 +51,7 @@ func (h *partHeader) read(lines []string) error {
 		value = strings.TrimSpace(value)
 		switch strings.ToLower(strings.TrimSpace(key)) {
 		case "content-disposition":
-			h.dispose(value)
+			disposition = value
 			dispositions++
 		case "content-type":
 			h.kind = value
@@ -64,8 +64,9 @@ func (h *partHeader) read(lines []string) error {
 		}
 	}
 	if dispositions > 1 {
-		h.notes = append(h.notes, "part with several Content-Disposition lines: the last one counts")
+		h.note("part with several Content-Disposition lines: the last one counts")
 	}
+	h.dispose(disposition)
 	return nil
 }
 
@@ -73,10 +74,26 @@ func (h *partHeader) read(lines []string) error {
 // Antenna. The name becomes a JSON key, and so valid UTF-8.
 func (h *partHeader) dispose(value string) {
 	_, params, _ := strings.Cut(value, ";")
-	name, _ := parameter(params, "name")
+	name, times := parameter(params, "name")
+	if times == 0 {
+		name, times = extended(params, "name")
+		if times > 0 {
+			h.note("part that is named by name* instead of name")
+		}
+	}
+	if times > 1 {
+		h.note("part with several names: the last one counts")
+	}
 	h.name = strings.ToValidUTF8(name, "\uFFFD")
-	h.filename, _ = parameter(params, "filename")
+	if h.name != name {
+		h.note("part whose name is not UTF-8: " + h.name)
+	}
+	if h.filename, times = parameter(params, "filename"); times == 0 {
+		h.filename, _ = extended(params, "filename")
+	}
 }
+
+func (h *partHeader) note(text string) { h.notes = append(h.notes, text) }
 
 func (h *partHeader) isJSON() bool {
 	return strings.HasPrefix(strings.ToLower(h.kind), "application/json")
