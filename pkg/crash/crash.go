@@ -36,7 +36,8 @@ type Report struct {
 }
 
 // Annotations maps each annotation's name to its value as JSON text: a form
-// field is a JSON string, a value of a JSON part is kept as it was sent.
+// field is a JSON string, a value of a JSON part is kept as it was sent. Whoever
+// fills it sees to it that values are JSON and names are UTF-8.
 type Annotations map[string]json.RawMessage
 
 // Part is one named piece of a report: a dump, or its raw_crash document.

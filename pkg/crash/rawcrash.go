@@ -1,9 +1,11 @@
 package crash
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
+	"maps"
+	"slices"
+	"strconv"
 )
 
 // RawCrashVersion is the version of the raw_crash document that Yagi writes
@@ -63,24 +65,34 @@ type metadataJSON struct {
 
 // rawCrash returns the report's raw_crash document: all annotations at the
 // top level, and over them what the collector adds, with sorted keys, so that
-// the same report is always the same bytes.
+// the same report is always the same bytes. Values are JSON already, and are
+// neither read nor written anew.
 func (r *Report) rawCrash() ([]byte, error) {
-	doc := make(map[string]any, len(r.Annotations)+4)
-	for name, value := range r.Annotations {
-		doc[name] = value
+	metadata, err := json.Marshal(r.metadata())
+	if err != nil {
+		return nil, fmt.Errorf("writing the metadata of %s: %w", r.ID, err)
 	}
-	doc["submitted_timestamp"] = r.Received.UTC().Format(TimestampFormat)
-	doc["uuid"] = string(r.ID)
-	doc["version"] = RawCrashVersion
-	doc["metadata"] = r.metadata()
+	doc := make(Annotations, len(r.Annotations)+4)
+	maps.Copy(doc, r.Annotations)
+	doc["submitted_timestamp"] = Text(r.Received.UTC().Format(TimestampFormat))
+	doc["uuid"] = Text(string(r.ID))
+	doc["version"] = json.RawMessage(strconv.Itoa(RawCrashVersion))
+	doc["metadata"] = metadata
 
-	var out bytes.Buffer
-	enc := json.NewEncoder(&out)
-	enc.SetEscapeHTML(false)
-	if err := enc.Encode(doc); err != nil {
-		return nil, fmt.Errorf("writing the raw_crash of %s: %w", r.ID, err)
+	size := 0
+	for name, value := range doc {
+		size += len(name) + len(value) + len(`"":,`)
 	}
-	return bytes.TrimSuffix(out.Bytes(), []byte("\n")), nil
+	out := append(make([]byte, 0, size+len("{}")), '{')
+	for i, name := range slices.Sorted(maps.Keys(doc)) {
+		if i > 0 {
+			out = append(out, ',')
+		}
+		out = append(out, Text(name)...)
+		out = append(out, ':')
+		out = append(out, doc[name]...)
+	}
+	return append(out, '}'), nil
 }
 
 func (r *Report) metadata() metadataJSON {

@@ -29,7 +29,7 @@ type Sealed struct {
 }
 
 // Seal writes the report's raw_crash document and returns what is to be
-// stored. An annotation whose value is not JSON is an error.
+// stored. An error is a fault of ours.
 func (r *Report) Seal() (*Sealed, error) {
 	doc, err := r.rawCrash()
 	if err != nil {
