@@ -114,7 +114,7 @@ func (b *Body) more() ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if time.Since(b.began) < slowAfter {
+	if int64(time.Since(b.began)) < b.size*int64(time.Second)/slowRate {
 		size := powerOf2(min(b.size, largestPiece, left))
 		for ; size >= Window; size /= 2 {
 			if b.store.take(size, luxury) {

@@ -31,9 +31,9 @@ const largestPiece = 64 << 10
 // patience is how long a body waits for room that it had not announced.
 const patience = 10 * time.Second
 
-// slowAfter is when a body that is still coming takes no more memory: most
-// bodies are whole by then, and those that are not may be many.
-const slowAfter = 2 * time.Second
+// slowRate is the rate below which a body takes no more memory, in bytes a second.
+// Those below may be very many at a time, which those above cannot.
+const slowRate = 128 << 10
 
 // headroom is the part of all room, one in so many, that newcomers leave to those
 // who need more than they announced: a body that inflates, and the document that
@@ -131,7 +131,7 @@ func (s *Store) Admit(ctx context.Context, size int64) (*Body, error) {
 	}
 	b := &Body{store: s, announced: announced, room: announced, filled: Window, began: time.Now()}
 	b.window = s.piece(Window)
-	b.pieces = []piece{{memory: b.window}}
+	b.pieces = append(make([]piece, 0, min(announced/Window, largestPiece/Window)+1), piece{memory: b.window})
 	b.wait = func(room int64) bool {
 		ctx, cancel := context.WithTimeout(ctx, patience)
 		defer cancel()
