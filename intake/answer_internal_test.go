@@ -12,7 +12,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/rs/zerolog"
 
-	"github.com/yagi-crash/yagi/intake/internal/throttle"
 	"github.com/yagi-crash/yagi/pkg/crash"
 	"github.com/yagi-crash/yagi/pkg/telemetry"
 )
@@ -33,12 +32,12 @@ func (faulty) Publish(context.Context, *crash.Sealed) error { panic("a fault") }
 
 // A panic is an answer too, and is counted like any other.
 func TestPanicIsAnsweredAndCounted(t *testing.T) {
-	rules, err := throttle.Named(throttle.AcceptAll)
+	m := newMetrics(prometheus.NewRegistry(), 1)
+	cfg, err := Load([]string{"NATS_URL=nats://127.0.0.1:1", "INTAKE_SPOOL_BUDGET=0"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := newMetrics(prometheus.NewRegistry(), 1)
-	cfg, err := Load([]string{"NATS_URL=nats://127.0.0.1:1", "INTAKE_SPOOL_BUDGET=0"})
+	rules, err := newRuleSets(cfg, zerolog.Nop())
 	if err != nil {
 		t.Fatal(err)
 	}

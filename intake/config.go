@@ -3,6 +3,7 @@ package intake
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/KimMachineGun/automemlimit/memlimit"
@@ -19,7 +20,8 @@ type Config struct {
 	// Addr is where crash clients post to (/submit) and load balancers look
 	// (/__heartbeat__ and its kin).
 	Addr string `env:"INTAKE_ADDR" envDefault:":8000"`
-	// AdminAddr is where operators look: /metrics, /readyz. Keep it private.
+	// AdminAddr is where operators look: /metrics, /readyz, /rules. Keep it
+	// private.
 	AdminAddr string `env:"INTAKE_ADMIN_ADDR" envDefault:":8001"`
 
 	// MaxConnections is how many clients may be connected at once, to all pages of
@@ -60,9 +62,12 @@ type Config struct {
 	// once; further reports wait their turn.
 	PublishInflight settings.Bytes `env:"INTAKE_PUBLISH_INFLIGHT_BYTES" envDefault:"32MB"`
 
-	// ThrottleRules names the rule set that decides which reports are kept:
-	// accept_all.
+	// ThrottleRules names the rules that decide which reports are kept:
+	// accept_all, mozilla, or a file's path, which has a slash or ends in .yaml.
 	ThrottleRules string `env:"INTAKE_THROTTLE_RULES" envDefault:"accept_all"`
+	// ShadowRules names rules that are tried out: intake judges every report by
+	// them too, counts what they say, and does nothing else with it. Empty: none.
+	ShadowRules string `env:"INTAKE_SHADOW_RULES"`
 	// SubmitterToken is the bearer token that lets a client choose a report's id
 	// (annotation uuid). Empty: nobody may.
 	SubmitterToken settings.Secret `env:"INTAKE_SUBMITTER_TOKEN"`
@@ -162,8 +167,16 @@ func (c *Config) Validate() error {
 	if c.LameDuck < 0 {
 		refuse("INTAKE_LAME_DUCK", "%s is negative", c.LameDuck)
 	}
-	if _, err := throttle.Named(c.ThrottleRules); err != nil {
-		refuse("INTAKE_THROTTLE_RULES", "%v", err)
+	rules := func(name, source string) {
+		if _, err := throttle.Load(source); err != nil {
+			for problem := range strings.Lines(err.Error()) {
+				refuse(name, "%s", strings.TrimSuffix(problem, "\n"))
+			}
+		}
+	}
+	rules("INTAKE_THROTTLE_RULES", c.ThrottleRules)
+	if c.ShadowRules != "" {
+		rules("INTAKE_SHADOW_RULES", c.ShadowRules)
 	}
 	return errors.Join(errs...)
 }

@@ -31,7 +31,7 @@ type publisher interface {
 // receiver turns requests into promised reports.
 type receiver struct {
 	limits    breakpad.Limits
-	rules     throttle.Rules
+	rules     judge
 	submitter settings.Secret // token of those who may choose ids
 	foreign   foreignUUID
 	store     *spool.Store

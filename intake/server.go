@@ -8,6 +8,7 @@ import (
 	stdlog "log"
 	"net"
 	"net/http"
+	"os"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -20,7 +21,6 @@ import (
 
 	"github.com/yagi-crash/yagi/intake/internal/breakpad"
 	"github.com/yagi-crash/yagi/intake/internal/spool"
-	"github.com/yagi-crash/yagi/intake/internal/throttle"
 	"github.com/yagi-crash/yagi/pkg/dockerflow"
 	"github.com/yagi-crash/yagi/pkg/queue"
 	"github.com/yagi-crash/yagi/pkg/telemetry"
@@ -44,9 +44,10 @@ const (
 type Server struct {
 	cfg      Config
 	log      zerolog.Logger
-	rules    throttle.Rules
 	store    *spool.Store
 	taken    sync.WaitGroup // connections taken over from net/http
+	rules    ruleSets
+	hangup   <-chan os.Signal
 	public   net.Listener
 	admin    net.Listener
 	draining atomic.Bool
@@ -56,7 +57,7 @@ type Server struct {
 // Listen takes the addresses and returns a server that is ready to Run. The
 // caller has to Run it, which closes them.
 func Listen(ctx context.Context, cfg Config, log zerolog.Logger) (*Server, error) {
-	rules, err := throttle.Named(cfg.ThrottleRules)
+	rules, err := newRuleSets(cfg, log)
 	if err != nil {
 		return nil, err
 	}
@@ -94,6 +95,10 @@ func (s *Server) Addr() string { return s.public.Addr().String() }
 // AdminAddr returns the address of the operators' pages.
 func (s *Server) AdminAddr() string { return s.admin.Addr().String() }
 
+// ReloadOn has Run read the throttle rules again at each signal. It is called
+// before Run or not at all; a rule file that changes is noticed anyway.
+func (s *Server) ReloadOn(hangup <-chan os.Signal) { s.hangup = hangup }
+
 // Run serves until ctx ends, and then stops in the direction of travel: lame
 // duck, no new requests, those in hand, the queue. It returns an error when
 // that takes longer than the grace period, or when serving fails.
@@ -112,9 +117,11 @@ func (s *Server) Run(ctx context.Context) (err error) {
 	registry := telemetry.NewRegistry(build)
 	m := newMetrics(registry, int64(s.cfg.PublishInflight))
 	showRoom(registry, s.store)
+	s.rules.register(registry)
+	defer s.watchRules(ctx)()
 
 	public := s.server(s.routes(nc, js, build, m))
-	admin := s.server(telemetry.Admin{Registry: registry, Ready: s.ready, PProf: s.cfg.PProf}.Handler())
+	admin := s.server(s.adminRoutes(telemetry.Admin{Registry: registry, Ready: s.ready, PProf: s.cfg.PProf}))
 	failed := make(chan error, 2)
 	go func() { failed <- public.Serve(newDoor(s.public, s.cfg.MaxConnections, m.connections)) }()
 	go func() { failed <- admin.Serve(s.admin) }()

@@ -33,7 +33,7 @@ const (
 const about = `Makes and watches the queue that crash reports go through.
 
 Settings come from environment variables, the same ones as the services':
-at least NATS_URL. Each command's help lists those that it needs.`
+at least NATS_URL, but for rules. Each command's help lists those that it needs.`
 
 type commands struct {
 	Timeout time.Duration    `default:"5s" help:"How long to wait for the connection, and then for the answers."`
@@ -41,6 +41,7 @@ type commands struct {
 
 	Status status `cmd:"" help:"Show how the queue is; exit 1 when something needs attention."`
 	Stream stream `cmd:"" help:"Make the streams what they should be."`
+	Rules  rules  `cmd:"" help:"Look at throttle rules."`
 }
 
 // exit ends a command with a code of its own. Without an error the command has

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -75,7 +76,23 @@ func load(environ []string, console string) (c configs, err error) {
 	environ = slices.Concat(defaults, withoutEmpty(environ), fixed)
 	err = settings.Load(environ, &c.local, &c.intake, &c.uploader)
 	c.uploader.S3 = uploader.S3{Region: region, AccessKey: accessKey, SecretKey: secretKey}
-	return c, err
+	return c, errors.Join(err, c.fixRulePaths())
+}
+
+// fixRulePaths makes the paths of rule files absolute: the S3 server changes the
+// working directory.
+func (c *configs) fixRulePaths() error {
+	for _, source := range []*string{&c.intake.ThrottleRules, &c.intake.ShadowRules} {
+		if !intake.IsRulesFile(*source) {
+			continue
+		}
+		path, err := filepath.Abs(*source)
+		if err != nil {
+			return fmt.Errorf("finding %s: %w", *source, err)
+		}
+		*source = path
+	}
+	return nil
 }
 
 // withoutEmpty drops variables that are set to nothing, which count as not set.

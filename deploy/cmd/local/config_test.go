@@ -1,6 +1,10 @@
 package main
 
-import "testing"
+import (
+	"os"
+	"path/filepath"
+	"testing"
+)
 
 // What the shell has set for production does not lead the local program there,
 // and values are taken as they are.
@@ -21,5 +25,21 @@ func TestLoad(t *testing.T) {
 		if got[0] != got[1] {
 			t.Errorf("%s is %q, want %q", name, got[0], got[1])
 		}
+	}
+}
+
+// A rule file is found after the working directory has changed.
+func TestRulePathsAreAbsolute(t *testing.T) {
+	dir := t.TempDir()
+	t.Chdir(dir)
+	if err := os.WriteFile("rules.yaml", []byte("rules: []"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c, err := load([]string{"INTAKE_THROTTLE_RULES=./rules.yaml"}, "console")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := filepath.Join(dir, "rules.yaml"); c.intake.ThrottleRules != want || c.intake.ShadowRules != "" {
+		t.Errorf("the rules are %q and %q, want %q and none", c.intake.ThrottleRules, c.intake.ShadowRules, want)
 	}
 }

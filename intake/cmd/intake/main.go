@@ -25,6 +25,9 @@ func main() {
 }
 
 func run(ctx context.Context, environ []string, out io.Writer) error {
+	hangup := make(chan os.Signal, 1) // a SIGHUP that comes during another reload is not lost
+	signal.Notify(hangup, syscall.SIGHUP)
+	defer signal.Stop(hangup)
 	cfg, err := intake.Load(environ)
 	if err != nil {
 		return err
@@ -36,5 +39,6 @@ func run(ctx context.Context, environ []string, out io.Writer) error {
 	if err != nil {
 		return err
 	}
+	server.ReloadOn(hangup)
 	return server.Run(ctx)
 }
