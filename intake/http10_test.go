@@ -46,6 +46,15 @@ func TestChunkedHTTP10(t *testing.T) {
 	}
 }
 
+// What such a client sends behind its body does not cost it the reply.
+func TestBytesBehindChunkedHTTP10(t *testing.T) {
+	t.Parallel()
+	i := startIntake(t, startQueue(t).url)
+	c := i.dial(t)
+	c.send(http10() + chunks(report(), 100) + noise(20_000_000))
+	crashID(t, c.answer())
+}
+
 // It is refused like any other, too, and read on for a while, so that its client
 // reads the reply.
 func TestChunkedHTTP10IsRefused(t *testing.T) {

@@ -5,9 +5,11 @@ import (
 	"errors"
 	"io"
 	"math/rand/v2"
+	"net/http"
 	"runtime"
 	"strings"
 	"testing"
+	"testing/synctest"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/klauspost/compress/flate"
@@ -79,6 +81,34 @@ func TestCodings(t *testing.T) {
 			}
 		}
 	}
+}
+
+// A bare deflate body is not taken for zlib's because its first byte is like
+// that: here of a stored block (RFC 1951 §3.2.4) with a bit of padding set.
+func TestBareDeflateThatLooksLikeZlib(t *testing.T) {
+	plain := field("a", "1") + end
+	n := len(plain)
+	body := string([]byte{0x08, byte(n), byte(n >> 8), byte(^n), byte(^n >> 8)}) + plain + packed(t, "", openFlate)
+	if _, err := parse(request(formData, "deflate", strings.NewReader(body), -1), DefaultLimits()); err != nil {
+		t.Error(err)
+	}
+}
+
+// A body for which there is no room in the end is nobody's fault.
+func TestNoRoomIsUnavailable(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		body := field("ProductName", "Firefox") + file("upload_file_minidump", "application/octet-stream", noise(100*spool.Window)) + end
+		zipped := gzipped(t, field("ProductName", "Firefox")+file("upload_file_minidump", "application/octet-stream", strings.Repeat("x", 100*spool.Window))+end)
+		for name, r := range map[string]*http.Request{
+			"while it is received": request(formData, "", strings.NewReader(body), -1),
+			"while it is inflated": request(formData, "gzip", strings.NewReader(zipped), int64(len(zipped))),
+		} {
+			_, err := parseIn(spool.Config{Memory: 32 * spool.Window}, r, DefaultLimits())
+			if refusal, ok := errors.AsType[*crash.Refusal](err); !ok || refusal.Reason != crash.ReasonUnavailable || refusal.Status != 503 {
+				t.Errorf("%s: got %v, want unavailable", name, err)
+			}
+		}
+	})
 }
 
 // What lies behind the first gzip member is passed over, as in Antenna, which

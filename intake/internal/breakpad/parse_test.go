@@ -10,10 +10,12 @@ import (
 	"strings"
 	"testing"
 	"testing/iotest"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/yagi-crash/yagi/pkg/crash"
+	"github.com/yagi-crash/yagi/pkg/queue"
 	"github.com/yagi-crash/yagi/pkg/settings"
 )
 
@@ -384,9 +386,18 @@ func FuzzParse(f *testing.F) {
 		if diff := cmp.Diff(flat(report), flat(again)); diff != "" {
 			t.Fatalf("at once and byte by byte differ:\n%s", diff)
 		}
+		report.Received = time.Now()
+		report.ID = crash.NewID(report.Received, crash.Accept)
 		sealed, err := report.Seal()
 		if err != nil {
 			t.Fatalf("sealing: %v", err)
+		}
+		msg, err := queue.Encode(nil, sealed, 1<<20)
+		if err != nil {
+			t.Fatalf("encoding: %v", err)
+		}
+		if _, err := queue.Decode(msg.Header, msg.Data); err != nil {
+			t.Fatalf("what would be published cannot be decoded: %v", err)
 		}
 		if doc, err := sealed.RawCrash.AppendTo(nil); err != nil || !json.Valid(doc) {
 			t.Fatalf("raw_crash is not JSON: %v\n%s", err, doc)

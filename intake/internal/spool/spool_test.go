@@ -237,6 +237,29 @@ func TestSlowBodiesCostAWindow(t *testing.T) {
 	fast.Release()
 }
 
+// A slow body takes no memory but its window, however much there is.
+func TestSlowBodyLeavesMemoryToOthers(t *testing.T) {
+	ctx := t.Context()
+	s := open(t, Config{Memory: 1000 * Window, File: 1000 * Window, Dir: t.TempDir()})
+	for _, c := range []struct {
+		age     time.Duration
+		windows int64
+	}{{0, 100}, {time.Hour, 1}} {
+		body, err := s.Admit(ctx, 100*Window)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body.began = body.began.Add(-c.age)
+		if _, err := body.Write(bytesOf(100 * Window)); err != nil {
+			t.Fatal(err)
+		}
+		if memory, _ := s.Usage(); memory != c.windows*Window {
+			t.Errorf("a body that began %s ago has %d windows of memory, want %d", c.age, memory/Window, c.windows)
+		}
+		body.Release()
+	}
+}
+
 // The file has no name, shrinks when nobody uses it, and says of itself that it
 // failed.
 func TestFile(t *testing.T) {
