@@ -30,8 +30,9 @@ func crashpad(c client, fields pairs, attachments ...string) client {
 	return c
 }
 
-// chromiumFields are some of Chromium's 44. Quotes, line ends and percent signs
-// in names arrive %-escaped; values are raw.
+// chromiumFields are like those of Chromium, which sends 28 to 45, depending on
+// the process. Quotes, line ends and percent signs in names arrive %-escaped;
+// values are raw.
 var chromiumFields = pairs{
 	{"Odd%22name%25x", "a \"value\"; name=\"x\"\r\n--no boundary"},
 	{"guid", "5f3c2b1a-0d1e-4f2a-8b3c-9d4e5f6a7b8c"},
@@ -65,7 +66,7 @@ func TestCrashpadClients(t *testing.T) {
 	i := startIntake(t, q.url)
 	const identified = "?product=Chrome_Linux&version=156.0.8078.79&guid=5f3c2b1a-0d1e-4f2a-8b3c-9d4e5f6a7b8c"
 	const kind = "\nContent-Type: multipart/form-data; boundary=" + crashpadBoundary
-	const libcurl = " HTTP/1.1\nHost: crash.example.org\nUser-Agent: Crashpad/0.8.0 Linux/6.1.0 (x86_64) libcurl/7.88.1\nAccept: */*\nAccept-Encoding: deflate, gzip, br, zstd"
+	const libcurl = " HTTP/1.1\nHost: crash.example.org\nUser-Agent: Crashpad/0.8.0 libcurl/7.88.1 OpenSSL/3.0.19 zlib/1.2.13 libpsl/0.21.2 (+libidn2/2.3.3) Linux/6.1.0 (x86_64)\nAccept: */*\nAccept-Encoding: deflate, gzip, br, zstd"
 	const gzip = "\nContent-Encoding: gzip"
 	const chunked = "\nTransfer-Encoding: chunked"
 	for name, c := range map[string]client{
@@ -86,7 +87,7 @@ func TestCrashpadClients(t *testing.T) {
 			chunk: 65_524, keeps: wholeBody(200, 200),
 		}, electronFields),
 		"Windows (WinHTTP)": crashpad(client{
-			head:  "POST /submit" + identified + " HTTP/1.1\nConnection: Keep-Alive" + gzip + kind + chunked + "\nUser-Agent: Crashpad/0.8.0 WinHTTP/10.0 Windows_NT/10.0 (x64)\nHost: crash.example.org",
+			head:  "POST /submit" + identified + " HTTP/1.1\nConnection: Keep-Alive" + gzip + kind + chunked + "\nUser-Agent: Crashpad/0.8.0 WinHTTP/10.0.19041.3636 Windows_NT/10.0.19041.3636 (x64)\nHost: crash.example.org",
 			chunk: 32_768, keeps: wholeBody(200, 203),
 		}, chromiumFields, "browser_log.txt"),
 		"macOS (NSURLSession)": crashpad(client{

@@ -13,8 +13,9 @@ import (
 )
 
 const (
-	// geckoBoundary is one of Firefox's for a FormData.
-	geckoBoundary = "----geckoformboundary8f14e45fceea167a5a36dedd4bea2543"
+	// geckoBoundary is one of Firefox's for a FormData: four numbers in hex, which
+	// lack their leading zeros.
+	geckoBoundary = "----geckoformboundary3fde30f7bee26109c1a98075f6dbb51"
 	// fenixBoundary is one of MozillaSocorroService's, and of the old client's
 	// on Windows and macOS.
 	fenixBoundary = "---------------------------2A3B4C5D0F1E2D3C"
@@ -55,8 +56,8 @@ func extraPart(boundary, filename, json string) string {
 }
 
 // typed is a file of another type than most.
-func typed(boundary, name, kind, data string) string {
-	return clientPart(boundary, `Content-Disposition: form-data; name="`+name+`"; filename="`+name+`.x"`+"\r\nContent-Type: "+kind, data)
+func typed(boundary, name, filename, kind, data string) string {
+	return clientPart(boundary, `Content-Disposition: form-data; name="`+name+`"; filename="`+filename+`"`+"\r\nContent-Type: "+kind, data)
 }
 
 var submittedID = regexp.MustCompile(`^bp-[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$`)
@@ -87,7 +88,8 @@ func TestFirefoxClients(t *testing.T) {
 	maps.Copy(withPersonal, personal)
 
 	const agent = "\nUser-Agent: Mozilla/5.0 (X11; Linux x86_64; rv:153.0) Gecko/20100101 Firefox/153.0"
-	const gecko = "\nAccept: */*\nAccept-Language: de,en;q=0.5\nAccept-Encoding: gzip, deflate, br, zstd\nContent-Type: multipart/form-data; boundary=" + geckoBoundary + "\nContent-Length: N\nConnection: keep-alive"
+	const reporter = "\nUser-Agent: crashreporter/153.7.0 (linux x86_64)"
+	const gecko = "\nAccept: */*\nAccept-Language: en-US,en;q=0.9\nAccept-Encoding: gzip, deflate, br, zstd\nContent-Type: multipart/form-data; boundary=" + geckoBoundary + "\nContent-Length: N\nConnection: keep-alive"
 	const curl = "\nAccept: */*\nContent-Length: N\nContent-Type: multipart/form-data; boundary=" + curlBoundary
 	const braces = "POST /submit?id={ec8030f7-c20a-464f-9b0e-13a3a9e97384}&version=153.7.0&buildid=20260801120000 HTTP/1.1\nHost: crash.example.org"
 	globbed := strings.NewReplacer("{", "", "}", "").Replace(braces)
@@ -97,22 +99,22 @@ func TestFirefoxClients(t *testing.T) {
 
 	for name, c := range map[string]client{
 		"crashreporter, Gecko backend": {
-			head: braces + "\nUser-Agent: crashreporter/1.0.0" + gecko,
+			head: braces + reporter + gecko + "\nPriority: u=4",
 			body: extraPart(geckoBoundary, "extra.json", inJSON(t, withPersonal)) +
-				typed(geckoBoundary, crash.MinidumpName, "application/vnd.tcpdump.pcap", ofGecko) + ending(geckoBoundary),
+				typed(geckoBoundary, crash.MinidumpName, "0c9f2d1e.dmp", "application/vnd.tcpdump.pcap", ofGecko) + ending(geckoBoundary),
 			annotations: sent, dumps: map[string]string{crash.MinidumpName: ofGecko},
 			notes: append([]string{"unknown content type: upload_file_minidump application/vnd.tcpdump.pcap"}, removed...),
 			keeps: crashIDLine(200, 299), id: "bp-ID",
 		},
 		"crashreporter, curl backend: waits for leave to send": {
-			head: globbed + "\nUser-Agent: crashreporter/1.0.0" + curl + "\nExpect: 100-continue",
+			head: globbed + reporter + curl + "\nExpect: 100-continue",
 			body: extraPart(curlBoundary, "extra.json", text) + attachment(curlBoundary, crash.MinidumpName, "0c9f2d1e.dmp", large) +
 				attachment(curlBoundary, "memory_report", "0c9f2d1e.memory.json.gz", report) + ending(curlBoundary),
 			annotations: sent, dumps: map[string]string{crash.MinidumpName: large, "memory_report": report},
 			keeps: crashIDLine(100, 399), id: "bp-ID",
 		},
 		"crashreporter, libcurl backend": {
-			head: braces + "\nUser-Agent: crashreporter/1.0.0" + curl,
+			head: braces + reporter + curl,
 			body: extraPart(curlBoundary, "extra.json", text) +
 				attachment(curlBoundary, crash.MinidumpName, "0c9f2d1e.dmp", ofCurl) + ending(curlBoundary),
 			annotations: sent, dumps: map[string]string{crash.MinidumpName: ofCurl},
@@ -121,8 +123,8 @@ func TestFirefoxClients(t *testing.T) {
 		"CrashSubmit": {
 			head: braces + agent + gecko,
 			body: extraPart(geckoBoundary, "blob", text) + attachment(geckoBoundary, crash.MinidumpName, "0c9f2d1e.dmp", ofGecko) +
-				attachment(geckoBoundary, crash.MinidumpName+"_browser", "0c9f2d1e-browser.dmp", ofGecko[:5000]) +
-				typed(geckoBoundary, "memory_report", "application/gzip", report) + ending(geckoBoundary),
+				typed(geckoBoundary, "memory_report", "0c9f2d1e.memory.json.gz", "application/gzip", report) +
+				attachment(geckoBoundary, crash.MinidumpName+"_browser", "0c9f2d1e-browser.dmp", ofGecko[:5000]) + ending(geckoBoundary),
 			annotations: sent, dumps: map[string]string{crash.MinidumpName: ofGecko, crash.MinidumpName + "_browser": ofGecko[:5000], "memory_report": report},
 			notes: []string{"unknown content type: memory_report application/gzip"},
 			keeps: crashSubmit, id: "bp-ID",

@@ -97,11 +97,12 @@ type Config struct {
 // leastMemory is enough for some reports at a time.
 const leastMemory settings.Bytes = 1 << 20
 
-// Load reads the configuration from environment variables ("KEY=value"). The
+// Load reads the configuration from environment variables ("KEY=value"), and
+// with it others of the same process, pointers as settings.Load takes them. The
 // error lists everything that is wrong.
-func Load(environ []string) (Config, error) {
+func Load(environ []string, others ...any) (Config, error) {
 	var c Config
-	err := settings.Load(environ, &c)
+	err := settings.Load(environ, append([]any{&c}, others...)...)
 	if c.MemoryBudget == 0 {
 		c.MemoryBudget = quarterOfMemory()
 	}

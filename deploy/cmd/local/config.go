@@ -9,7 +9,6 @@ import (
 	"strings"
 
 	"github.com/yagi-crash/yagi/intake"
-	"github.com/yagi-crash/yagi/pkg/settings"
 	"github.com/yagi-crash/yagi/uploader"
 )
 
@@ -74,7 +73,7 @@ func load(environ []string, console string) (c configs, err error) {
 	// nobody's own NATS or bucket is touched, whatever the shell has set.
 	fixed := []string{"NATS_URL=nats://embedded", "NATS_CREDS=", "NATS_REPLICAS=1", "S3_BUCKET=" + bucket}
 	environ = slices.Concat(defaults, withoutEmpty(environ), fixed)
-	err = settings.Load(environ, &c.local, &c.intake, &c.uploader)
+	c.intake, err = intake.Load(environ, &c.local, &c.uploader)
 	c.uploader.S3 = uploader.S3{Region: region, AccessKey: accessKey, SecretKey: secretKey}
 	return c, errors.Join(err, c.fixRulePaths())
 }

@@ -26,6 +26,9 @@ func TestLoad(t *testing.T) {
 			t.Errorf("%s is %q, want %q", name, got[0], got[1])
 		}
 	}
+	if c.intake.MemoryBudget == 0 {
+		t.Error("intake has no memory for reports where INTAKE_MEMORY_BUDGET is not set")
+	}
 }
 
 // A rule file is found after the working directory has changed.
