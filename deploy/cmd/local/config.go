@@ -75,21 +75,25 @@ func load(environ []string, console string) (c configs, err error) {
 	environ = slices.Concat(defaults, withoutEmpty(environ), fixed)
 	c.intake, err = intake.Load(environ, &c.local, &c.uploader)
 	c.uploader.S3 = uploader.S3{Region: region, AccessKey: accessKey, SecretKey: secretKey}
-	return c, errors.Join(err, c.fixRulePaths())
+	return c, errors.Join(err, c.fixPaths())
 }
 
-// fixRulePaths makes the paths of rule files absolute: the S3 server changes the
-// working directory.
-func (c *configs) fixRulePaths() error {
-	for _, source := range []*string{&c.intake.ThrottleRules, &c.intake.ShadowRules} {
-		if !intake.IsRulesFile(*source) {
+// fixPaths makes intake's paths absolute: the S3 server changes the working
+// directory.
+func (c *configs) fixPaths() error {
+	for setting, isPath := range map[*string]bool{
+		&c.intake.ThrottleRules: intake.IsRulesFile(c.intake.ThrottleRules),
+		&c.intake.ShadowRules:   intake.IsRulesFile(c.intake.ShadowRules),
+		&c.intake.SpoolDir:      c.intake.SpoolDir != "",
+	} {
+		if !isPath {
 			continue
 		}
-		path, err := filepath.Abs(*source)
+		path, err := filepath.Abs(*setting)
 		if err != nil {
-			return fmt.Errorf("finding %s: %w", *source, err)
+			return fmt.Errorf("finding %s: %w", *setting, err)
 		}
-		*source = path
+		*setting = path
 	}
 	return nil
 }

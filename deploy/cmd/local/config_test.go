@@ -31,18 +31,22 @@ func TestLoad(t *testing.T) {
 	}
 }
 
-// A rule file is found after the working directory has changed.
-func TestRulePathsAreAbsolute(t *testing.T) {
+// What intake was given by a path is found after the working directory has
+// changed.
+func TestPathsAreAbsolute(t *testing.T) {
 	dir := t.TempDir()
 	t.Chdir(dir)
 	if err := os.WriteFile("rules.yaml", []byte("rules: []"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	c, err := load([]string{"INTAKE_THROTTLE_RULES=./rules.yaml"}, "console")
+	c, err := load([]string{"INTAKE_THROTTLE_RULES=./rules.yaml", "INTAKE_SPOOL_DIR=."}, "console")
 	if err != nil {
 		t.Fatal(err)
 	}
 	if want := filepath.Join(dir, "rules.yaml"); c.intake.ThrottleRules != want || c.intake.ShadowRules != "" {
 		t.Errorf("the rules are %q and %q, want %q and none", c.intake.ThrottleRules, c.intake.ShadowRules, want)
+	}
+	if c.intake.SpoolDir != dir {
+		t.Errorf("the spool lies in %q, want %q", c.intake.SpoolDir, dir)
 	}
 }
