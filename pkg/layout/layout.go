@@ -10,9 +10,11 @@
 package layout
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/yagi-crash/yagi/pkg/crash"
@@ -84,16 +86,18 @@ type Object struct {
 
 // Objects returns the objects of a report in the order in which they are put:
 // the names, the dumps, and raw_crash last. The same report gives the same
-// bytes under the same keys.
+// bytes under the same keys; the list of names is sorted, as in Antenna.
 func Objects(s *crash.Sealed) ([]Object, error) {
 	names := make([]string, 0, len(s.Dumps))
 	for _, d := range s.Dumps {
 		names = append(names, d.Name)
 	}
+	slices.Sort(names)
 	list, err := json.Marshal(names)
 	if err != nil {
 		return nil, fmt.Errorf("listing the dumps of %s: %w", s.ID, err)
 	}
+	list = bytes.ReplaceAll(list, []byte(","), []byte(", ")) // as Antenna spells it; no name has a comma
 	objects := []Object{{Key: DumpNames(s.ID), ContentType: typeJSON, Part: crash.NewPart(dumpNames, list, crash.Sum(list))}}
 	for _, d := range s.Dumps {
 		objects = append(objects, Object{Key: Dump(d.Name, s.ID), ContentType: typeBinary, Part: d})

@@ -39,8 +39,8 @@ func ExampleObjects() {
 		ID:       "de1bb258-cbbf-4589-a673-34f800160918",
 		RawCrash: part("raw_crash", `{"ProductName":"Firefox"}`),
 		Dumps: []crash.Part{
-			part("memory_report", "report"),
 			part("upload_file_minidump", "MDMP"),
+			part("memory_report", "report"),
 		},
 	})
 	for _, o := range objects {
@@ -48,9 +48,9 @@ func ExampleObjects() {
 		fmt.Printf("%s %s\n", o.Key, body)
 	}
 	// Output:
-	// v1/dump_names/de1bb258-cbbf-4589-a673-34f800160918 ["memory_report","upload_file_minidump"]
-	// v1/memory_report/de1bb258-cbbf-4589-a673-34f800160918 report
+	// v1/dump_names/de1bb258-cbbf-4589-a673-34f800160918 ["memory_report", "upload_file_minidump"]
 	// v1/dump/de1bb258-cbbf-4589-a673-34f800160918 MDMP
+	// v1/memory_report/de1bb258-cbbf-4589-a673-34f800160918 report
 	// v1/raw_crash/20160918/de1bb258-cbbf-4589-a673-34f800160918 {"ProductName":"Firefox"}
 }
 
