@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/yagi-crash/yagi/pkg/crash"
@@ -12,26 +14,39 @@ import (
 
 // decodeText returns a text part's value in UTF-8; ok is false when the bytes
 // are not what the character set says, or the set is not one of the few that
-// clients use.
+// clients use. Nothing is nothing in any set.
 func decodeText(charset string, value []byte) (text string, ok bool) {
-	switch charset {
-	case "utf-8", "utf8":
+	switch charsetName(charset) {
+	case "utf_8", "utf8", "u8":
 		return string(value), utf8.Valid(value)
-	case "us-ascii", "ascii":
+	case "us_ascii", "ascii", "646":
 		for _, c := range value {
 			if c >= utf8.RuneSelf {
 				return "", false
 			}
 		}
 		return string(value), true
-	case "iso-8859-1", "latin-1", "latin1":
-		runes := make([]rune, len(value))
-		for i, c := range value {
-			runes[i] = rune(c)
-		}
-		return string(runes), true
+	case "iso_8859_1", "iso8859_1", "latin_1", "latin1", "l1", "cp819":
+		return latin1(value), true
 	}
-	return "", false
+	return "", len(value) == 0
+}
+
+// charsetName spells a character set's name as Python does to look it up: in
+// small letters, with an underscore for whatever separates its words.
+func charsetName(charset string) string {
+	return strings.Join(strings.FieldsFunc(strings.ToLower(charset), func(r rune) bool {
+		return r != '.' && r != 0 && !unicode.IsLetter(r) && !unicode.IsDigit(r) // a name with a NUL is unknown
+	}), "_")
+}
+
+// latin1 reads bytes as ISO 8859-1, in which each is a character.
+func latin1(value []byte) string {
+	runes := make([]rune, len(value))
+	for i, c := range value {
+		runes[i] = rune(c)
+	}
+	return string(runes)
 }
 
 var errDepth = errors.New("JSON nested too deeply")

@@ -92,6 +92,12 @@ func (c coding) damaged(err error) error {
 	return crash.Malformed(crash.ReasonBadEncoding, err)
 }
 
+// isDamage tells whether damaged made the error.
+func isDamage(err error) bool {
+	r, ok := errors.AsType[*crash.Refusal](err)
+	return ok && (r.Reason == crash.ReasonBadGzip || r.Reason == crash.ReasonBadEncoding)
+}
+
 // inflate turns the errors of a decoder into refusals.
 type inflate struct {
 	src    io.Reader

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"unicode"
 
 	"github.com/yagi-crash/yagi/pkg/crash"
 )
@@ -27,6 +28,7 @@ func boundary(h http.Header) (string, error) {
 		return "", crash.Malformed(crash.ReasonWrongContentType, nil)
 	}
 	value, times := parameter(params, "boundary")
+	value = strings.TrimRightFunc(value, unicode.IsSpace) // a boundary never ends in white space (RFC 2046 §5.1.1)
 	if times != 1 || value == "" || len(value) > maxBoundary {
 		return "", crash.Malformed(crash.ReasonNoBoundary, errors.New("want one boundary of 1 to 200 bytes"))
 	}
@@ -34,10 +36,11 @@ func boundary(h http.Header) (string, error) {
 }
 
 // parameter finds a value in "a=b; c=\"d\"", the last if there are several, and
-// says how often the name is there. It reads leniently: names in any case,
-// values as they stand up to the next semicolon or, in quotes, with backslash
-// escapes of quote and backslash undone. Clients send names with spaces, slashes
-// and raw non-ASCII, quoted or not; no standard parser keeps all of those.
+// says how often the name is there. It reads as Antenna does, which is leniently:
+// names in any case, values as they stand up to the next semicolon or, in quotes,
+// with backslash escapes of quote and backslash undone. Clients send names with
+// spaces, slashes and raw non-ASCII, quoted or not; no standard parser keeps all
+// of those.
 func parameter(s, name string) (value string, times int) {
 	for s != "" {
 		var one string
@@ -58,21 +61,20 @@ func extended(s, name string) (value string, times int) {
 	charset, rest, _ := strings.Cut(text, "'")
 	_, escaped, _ := strings.Cut(rest, "'")
 	if plain, err := url.PathUnescape(escaped); err == nil {
-		value, _ = decodeText(strings.ToLower(charset), []byte(plain))
+		value, _ = decodeText(charset, []byte(plain))
 	}
 	return value, times
 }
 
-// cutParameter cuts s at the first semicolon outside of quotes.
+// cutParameter cuts s at the first semicolon outside of quotes. A backslash makes
+// the quote behind it none, even if it is the second of two.
 func cutParameter(s string) (first, rest string) {
 	quoted := false
-	for i := 0; i < len(s); i++ {
-		switch c := s[i]; {
-		case quoted && c == '\\' && i+1 < len(s) && (s[i+1] == '"' || s[i+1] == '\\'):
-			i++
-		case c == '"':
+	for i := range len(s) {
+		switch {
+		case s[i] == '"' && (i == 0 || s[i-1] != '\\'):
 			quoted = !quoted
-		case c == ';' && !quoted:
+		case s[i] == ';' && !quoted:
 			return s[:i], s[i+1:]
 		}
 	}
@@ -80,7 +82,8 @@ func cutParameter(s string) (first, rest string) {
 }
 
 // unquote takes quotes off a value. A backslash before anything but a quote or
-// a backslash stays, because Windows clients send paths as they are.
+// a backslash stays, because Windows clients send paths as they are. That it looks
+// for quotes behind backslashes only after it has halved those is Antenna's way.
 func unquote(v string) string {
 	if len(v) < 2 || v[0] != '"' || v[len(v)-1] != '"' {
 		return v
@@ -89,5 +92,5 @@ func unquote(v string) string {
 	if !strings.Contains(v, `\`) {
 		return v
 	}
-	return strings.NewReplacer(`\\`, `\`, `\"`, `"`).Replace(v)
+	return strings.ReplaceAll(strings.ReplaceAll(v, `\\`, `\`), `\"`, `"`)
 }

@@ -36,7 +36,8 @@ func FuzzContentType(f *testing.F) {
 	})
 }
 
-// A value that was put in quotes as the standard has it comes out as it was.
+// A value that was put in quotes as the standard has it comes out as it was, but
+// for a backslash before a quote, which is read as by Antenna.
 func FuzzParameter(f *testing.F) {
 	for _, seed := range []string{"a", `a"b`, `C:\dir\a.dmp`, `\`, `;name="x"`, "", "дамп", "\xff", "a b/c[d]", " padded "} {
 		f.Add(seed, "x")
@@ -44,6 +45,9 @@ func FuzzParameter(f *testing.F) {
 	}
 	quote := strings.NewReplacer(`\`, `\\`, `"`, `\"`)
 	f.Fuzz(func(t *testing.T, name, filename string) {
+		if strings.Contains(name+`"`+filename+`"`, `\"`) {
+			return
+		}
 		params := `a="b;c"; name="` + quote.Replace(name) + `" ;filename="` + quote.Replace(filename) + `"`
 		for key, want := range map[string]string{"NAME": name, "filename": filename, "a": "b;c"} {
 			if got, times := parameter(params, key); got != want || times != 1 {

@@ -34,7 +34,9 @@ const (
 // multipart takes a multipart body apart as it arrives (RFC 2046 §5.1). The
 // delimiter "CRLF -- boundary" ends a part only where a line end or the final
 // "--" follows it; otherwise it is data. Lines that end in a bare LF are
-// understood when the first delimiter's line does.
+// understood when the first delimiter's line does, and then all of them must.
+// As in Antenna the first delimiter may stand within a line, and behind the last
+// "--" some bytes may follow that do not belong there.
 //
 // Only behind a file may a delimiter lack the line end before it, as Breakpad
 // leaves it out on macOS between two files, and on Windows (since its change
@@ -57,7 +59,7 @@ type multipart struct {
 
 var (
 	errNoEnd = errors.New("body ends before its final boundary")
-	errMixed = errors.New("lines end in LF at first and in CRLF later")
+	errMixed = errors.New("some lines end in LF and some in CRLF")
 )
 
 func newMultipart(src io.Reader, boundary string, window []byte) *multipart {
@@ -108,8 +110,8 @@ func (m *multipart) copy(sink func([]byte) error) error {
 			m.empty = false
 		}
 		if delim.length > 0 {
-			if len(m.lineEnd) == 1 && m.started && !delim.bareLF && !delim.final {
-				return errMixed // the CR before the LF of the delimiter would stay in the data
+			if m.started && !delim.final && delim.bareLF != (len(m.lineEnd) == 1) {
+				return errMixed // a CR before the delimiter might stay in the data
 			}
 			m.unread = m.unread[delim.length:]
 			m.done, m.bareLF, m.glued = delim.final, delim.bareLF, delim.glued
@@ -133,11 +135,15 @@ type delimiter struct {
 }
 
 // locate tells how many of the unread bytes are data and which delimiter
-// follows them, if it is there already.
+// follows them, if it is there already. Without one all that there will ever be
+// is data.
 func (m *multipart) locate() (data int, found delimiter) {
 	for from := 0; ; {
 		i := bytes.Index(m.unread[from:], m.dashed)
-		if i < 0 {
+		switch {
+		case i < 0 && m.err != nil:
+			return len(m.unread), delimiter{}
+		case i < 0:
 			return max(from, len(m.unread)-len(m.lineEnd)-len(m.dashed)+1), delimiter{}
 		}
 		i += from
@@ -154,7 +160,7 @@ func (m *multipart) locate() (data int, found delimiter) {
 // answer. In a part that is still empty the line end is that of its headers.
 func (m *multipart) delimiterAt(i int) (data int, found delimiter, sure bool) {
 	before, whole := bytes.CutSuffix(m.unread[:i], m.lineEnd)
-	glued := !whole && (i > 0 || !m.empty)
+	glued := m.started && !whole && (i > 0 || !m.empty)
 	rest := m.unread[i+len(m.dashed):]
 	switch {
 	case glued && !m.inFile:
@@ -163,8 +169,11 @@ func (m *multipart) delimiterAt(i int) (data int, found delimiter, sure bool) {
 		return len(before), delimiter{}, false
 	}
 	found = delimiterEnd(rest)
-	if glued && !m.endsFile(found, rest) {
+	switch {
+	case glued && !m.endsFile(found, rest):
 		found = delimiter{}
+	case !glued && found.length == 0 && m.endsBody(rest):
+		found = delimiter{length: len("--"), final: true}
 	}
 	if found.length > 0 {
 		found.glued = glued
@@ -183,6 +192,13 @@ func (m *multipart) endsFile(found delimiter, rest []byte) bool {
 	}
 	next, ok := bytes.CutPrefix(rest, m.lineEnd)
 	return ok && len(m.dashed) >= len("--")+gluedBoundary && bytes.HasPrefix(next, []byte(gluedPart))
+}
+
+// endsBody tells whether a boundary that something odd follows is the final one
+// all the same, such as a line end of which the half is lost: it has its "--", few
+// bytes are left, and in them no other boundary.
+func (m *multipart) endsBody(rest []byte) bool {
+	return m.err != nil && len(rest) < longestEnd && bytes.HasPrefix(rest, []byte("--")) && !bytes.Contains(rest, m.dashed)
 }
 
 // delimiterEnd looks at what follows a boundary: the final "--" or not, padding,
@@ -211,13 +227,15 @@ func delimiterEnd(rest []byte) delimiter {
 // line returns the next line without its end. It is valid until the next call.
 func (m *multipart) line(limit int) ([]byte, error) {
 	for {
-		i := bytes.IndexByte(m.unread, '\n')
+		i := bytes.Index(m.unread, m.lineEnd)
 		switch {
-		case i > limit || i < 0 && len(m.unread) > limit:
+		case i > limit || i < 0 && len(m.unread) >= limit+len(m.lineEnd):
 			return nil, fmt.Errorf("part headers of more than %d bytes", limit)
+		case i > 0 && len(m.lineEnd) == 1 && m.unread[i-1] == '\r':
+			return nil, errMixed
 		case i >= 0:
-			line := bytes.TrimSuffix(m.unread[:i], []byte("\r"))
-			m.unread = m.unread[i+1:]
+			line := m.unread[:i]
+			m.unread = m.unread[i+len(m.lineEnd):]
 			return line, nil
 		case !m.fill():
 			return nil, m.ended()

@@ -177,10 +177,12 @@ func standard(boundary, body string) (parts []string, err error) {
 // delimiter by the letter of RFC 2046 (CRLF before it, no more padding than we
 // take, CRLF behind it or, if it is final, the end), or can only be data, for a
 // byte follows that no delimiter has there; and whether the final one is there.
-// A boundary in the middle of a line is data in any case. What follows the final
-// one does not matter.
+// A boundary in the middle of a line is data, but for the first, which we take
+// there; a bare LF in a part's header ends no line. What follows the final boundary
+// does not matter.
 func hasOneReading(boundary, body string) bool {
 	dashed := "--" + boundary
+	started := false
 	for i := 0; ; i++ {
 		next := strings.Index(body[i:], dashed)
 		if next < 0 {
@@ -192,11 +194,17 @@ func hasOneReading(boundary, body string) bool {
 		line := strings.TrimLeft(rest, " \t")
 		switch {
 		case i > 0 && body[i-1] != '\n':
+			if !started {
+				return false
+			}
 		case i > 0 && !strings.HasSuffix(body[:i], "\r\n") || len(rest)-len(line) > maxPadding:
 			return false
 		case strings.HasPrefix(line, "\r\n") || final && line == "":
-			if final {
+			if started = true; final {
 				return true
+			}
+			if header, _, _ := strings.Cut(line, "\r\n\r\n"); strings.Count(header, "\n") != strings.Count(header, "\r\n") {
+				return false
 			}
 		case behind == "" || strings.ContainsRune(" \t\r\n-", rune(behind[0])):
 			return false

@@ -153,7 +153,6 @@ func TestMissingLineEndElsewhere(t *testing.T) {
 	for name, body := range map[string]string{
 		"behind a field":               ok + strings.TrimSuffix(field("a", "1"), "\r\n") + "--B--\r\n",
 		"behind a field behind a file": ok + dump + "\r\n" + strings.TrimSuffix(field("a", "1"), "\r\n") + "--B--\r\n",
-		"behind JSON":                  strings.TrimSuffix(extra(`{"a":"1"}`), "\r\n") + "--B--\r\n",
 		"behind a file without a name": ok + lines("--B", `Content-Disposition: form-data; filename="f"`, "", "x") + "--B--\r\n",
 		"more behind the end":          ok + dump + "--B--\r\nx",
 		"more lines behind the end":    ok + dump + "--B--\r\n\r\n",

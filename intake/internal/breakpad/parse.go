@@ -10,6 +10,7 @@ package breakpad
 
 import (
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -74,20 +75,24 @@ func (p *parser) part(h *partHeader) error {
 }
 
 // annotations reads a JSON part. It takes the place of all annotations before
-// it, as in Antenna.
+// it, as in Antenna; and as there it is bad JSON first when the body is cut off
+// within it.
 func (p *parser) annotations() error {
-	text, whole, err := p.small(int(p.limits.JSON))
-	if err != nil {
-		return err
+	text, whole, cut := p.small(int(p.limits.JSON))
+	if cut != nil && !errors.Is(cut, errNoEnd) {
+		return cut
 	}
 	if !whole {
 		return crash.TooLarge(fmt.Errorf("JSON annotations of more than %d bytes", p.limits.JSON))
 	}
-	var tooLong int
-	p.report.Annotations, tooLong, err = decodeJSON(text, p.limits)
+	annotations, tooLong, err := decodeJSON(text, p.limits)
+	if err == nil {
+		err = cut
+	}
 	if err != nil {
 		return err
 	}
+	p.report.Annotations = annotations
 	if p.hasJSON {
 		p.note("several JSON parts: the last one counts")
 	}

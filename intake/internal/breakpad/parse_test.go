@@ -86,7 +86,7 @@ func TestParse(t *testing.T) {
 			want: got{product, map[string]string{"upload_file_minidump": "1"}, nil, "multipart"},
 		},
 		"preamble, epilogue, padding behind the boundary": {
-			body: "a preamble --B\r\n--Bx\r\n--B \t\r\n" + strings.TrimPrefix(field("ProductName", "Firefox"), "--B\r\n") + "--B-- \t\r\nepilogue --B",
+			body: "a preamble --Bx\r\n--Bx\r\n--B \t\r\n" + strings.TrimPrefix(field("ProductName", "Firefox"), "--B\r\n") + "--B-- \t\r\nepilogue --B",
 			want: got{product, none, nil, "multipart"},
 		},
 		"what only looks like a boundary is data": {
@@ -96,6 +96,22 @@ func TestParse(t *testing.T) {
 		"what only looks like the end is data": {
 			body: field("ProductName", "Firefox") + file("upload_file_minidump", "application/octet-stream", "\r\n--B--x\r\n--B---\r\n--B--\t\x00") + end,
 			want: got{product, map[string]string{"upload_file_minidump": "\r\n--B--x\r\n--B---\r\n--B--\t\x00"}, nil, "multipart"},
+		},
+		"few odd bytes behind the end": {
+			body: field("ProductName", "Firefox") + "--B--x" + strings.Repeat("\r\n--", 32),
+			want: got{product, none, nil, "multipart"},
+		},
+		"a CR behind the end": {
+			body: field("ProductName", "Firefox") + "--B--\r",
+			want: got{product, none, nil, "multipart"},
+		},
+		"a first boundary within a line": {
+			body: "preamble" + field("ProductName", "Firefox") + end,
+			want: got{product, none, nil, "multipart"},
+		},
+		"LF in a header line is part of it": {
+			body: lines("--B", "Content-Disposition: form-data; name=Product\nName", "", "Firefox", "") + end,
+			want: got{map[string]string{"Product\nName": `"Firefox"`}, none, nil, "multipart"},
 		},
 		"empty values, with and without their line end": {
 			body: field("a", "") + lines("--B", `Content-Disposition: form-data; name="b"`, "", "") + end,
@@ -219,9 +235,16 @@ func TestRefusals(t *testing.T) {
 		"endless header":                 {formData, "", ok + lines("--B", "X: "+strings.Repeat("x", 17<<10), "", "x", "") + end, crash.ReasonInvalidPayloadStructure, 400},
 		"many headers":                   {formData, "", ok + "--B\r\n" + strings.Repeat("X: y\r\n", 33) + "\r\nx\r\n" + end, crash.ReasonInvalidPayloadStructure, 400},
 		"many continued header lines":    {formData, "", ok + "--B\r\nX: y\r\n" + strings.Repeat(" z\r\n", 32) + "\r\nx\r\n" + end, crash.ReasonInvalidPayloadStructure, 400},
-		"blank continued header lines":   {formData, "", ok + "--B\nX: y\n" + strings.Repeat(" \n", 9000) + "\nx\n" + end, crash.ReasonInvalidPayloadStructure, 400},
+		"blank continued header lines":   {formData, "", strings.ReplaceAll(ok+"--B\nX: y\n"+strings.Repeat(" \n", 9000)+"\nx\n"+end, "\r\n", "\n"), crash.ReasonInvalidPayloadStructure, 400},
 		"line ends that change":          {formData, "", "--B\nContent-Disposition: form-data; name=\"a\"\n\n1\r\n--B\r\nContent-Disposition: form-data; name=\"b\"\r\n\r\n2\r\n--B--\r\n", crash.ReasonInvalidPayloadStructure, 400},
-		"text behind the final boundary": {formData, "", ok + "--B--x", crash.ReasonInvalidPayloadStructure, 400},
+		"text behind the final boundary": {formData, "", ok + "--B--x" + strings.Repeat("\r\n--", 33), crash.ReasonInvalidPayloadStructure, 400},
+		"line ends that change at once":  {formData, "", "--B\n" + strings.TrimPrefix(ok, "--B\r\n") + end, crash.ReasonInvalidPayloadStructure, 400},
+		"line ends that change to LF":    {formData, "", ok + "--B\n\n2\r\n" + end, crash.ReasonInvalidPayloadStructure, 400},
+		"JSON that is cut off":           {formData, "", strings.TrimSuffix(extra(`{"a":"1`), "\r\n"), crash.ReasonInvalidJSON, 400},
+		"a list that is cut off":         {formData, "", extra(`["a"]`), crash.ReasonInvalidJSONValue, 400},
+		"JSON and a piece of the end":    {formData, "", extra(`{"a":"1"}`) + "--B-", crash.ReasonInvalidJSON, 400},
+		"JSON and nothing behind it":     {formData, "", extra(`{"a":"1"}`), crash.ReasonInvalidPayloadStructure, 400},
+		"bad JSON and a wrong checksum":  {formData, "gzip", flip(gzipped(t, extra(`{`)+end), -5), crash.ReasonBadGzip, 400},
 		"2,001 annotations in JSON":      {formData, "", extra(manyKeys(2001, 5)) + end, crash.ReasonInvalidPayloadStructure, 400},
 		"transfer encoding":              {formData, "", ok + lines("--B", `Content-Disposition: form-data; name="a"`, "Content-Transfer-Encoding: base64", "", "eA==", "") + end, crash.ReasonInvalidPayloadStructure, 400},
 		"2,001 parts":                    {formData, "", strings.Repeat(field("a", "1"), 2001) + end, crash.ReasonInvalidPayloadStructure, 400},

@@ -73,7 +73,7 @@ func (h *partHeader) read(lines []string) error {
 // dispose reads a Content-Disposition. Its first word does not matter, as in
 // Antenna. The name becomes a JSON key, and so valid UTF-8.
 func (h *partHeader) dispose(value string) {
-	_, params, _ := strings.Cut(value, ";")
+	_, params := cutParameter(value)
 	name, times := parameter(params, "name")
 	if times == 0 {
 		name, times = extended(params, "name")
@@ -88,26 +88,26 @@ func (h *partHeader) dispose(value string) {
 	if h.name != name {
 		h.note("part whose name is not UTF-8: " + h.name)
 	}
-	if h.filename, times = parameter(params, "filename"); times == 0 {
-		h.filename, _ = extended(params, "filename")
+	if h.filename, _ = extended(params, "filename"); h.filename == "" {
+		h.filename, _ = parameter(params, "filename")
 	}
 }
 
 func (h *partHeader) note(text string) { h.notes = append(h.notes, text) }
 
-func (h *partHeader) isJSON() bool {
-	return strings.HasPrefix(strings.ToLower(h.kind), "application/json")
-}
+// isJSON and isText look at the type as Antenna does: how it begins, in small
+// letters.
+func (h *partHeader) isJSON() bool { return strings.HasPrefix(h.kind, "application/json") }
 
 func (h *partHeader) isText() bool {
-	return strings.HasPrefix(strings.ToLower(h.kind), "text/plain") && h.filename == ""
+	return strings.HasPrefix(h.kind, "text/plain") && h.filename == ""
 }
 
 // charset returns the character set of a text part, utf-8 when it names none.
 func (h *partHeader) charset() string {
-	_, params, _ := strings.Cut(h.kind, ";")
-	if c, _ := parameter(params, "charset"); c != "" {
-		return strings.ToLower(c)
+	_, params := cutParameter(h.kind)
+	if c, times := parameter(params, "charset"); times > 0 {
+		return c
 	}
 	return "utf-8"
 }

@@ -39,3 +39,77 @@ func TestExtendedNames(t *testing.T) {
 		}
 	}
 }
+
+// Quotes, backslashes and semicolons mean what they mean to Antenna: these are
+// the answers of its parser (parse_header of Falcon 4.3.1).
+func TestParametersAreReadAsByAntenna(t *testing.T) {
+	for _, c := range []struct{ disposition, name, filename string }{
+		{`form-data; name="a\\"; filename="b"`, `a"; filename="b`, ``},
+		{`form-data; name="a\"; filename="b"`, `a"; filename="b`, ``},
+		{`form-data; name="C:\x\y.dmp"`, `C:\x\y.dmp`, ``},
+		{`form-data; name="\\\"a"`, `\"a`, ``},
+		{`form-data; name="\\\\"`, `\\`, ``},
+		{`form-data; name="a\;b"; filename="c"`, `a\;b`, `c`},
+		{`form-data; name=a\;b`, `a\`, ``},
+		{`form-data; name="a;b"; filename=c`, `a;b`, `c`},
+		{`form-data; name="a`, `"a`, ``},
+		{`form-data; name="a;name=b`, `"a;name=b`, ``},
+		{`form-data; name="`, `"`, ``},
+		{`form-data; name=""`, ``, ``},
+		{`form-data; name=a"b;c"d; filename=x`, `a"b;c"d`, `x`},
+		{`form"data; name="a"; filename="b"`, ``, ``},
+		{`form-data; name="a" b`, `"a" b`, ``},
+		{`form-data; name="a"x"b"`, `a"x"b`, ``},
+		{`form-data; name='a;b'`, `'a`, ``},
+		{`form-data;; name=a;`, `a`, ``},
+		{`form-data; name = "a" ; FileName= b`, `a`, `b`},
+		{`form-data; name=a=b`, `a=b`, ``},
+	} {
+		var h partHeader
+		h.dispose(c.disposition)
+		if h.name != c.name || h.filename != c.filename {
+			t.Errorf("%s: name %q, file name %q, want %q and %q", c.disposition, h.name, h.filename, c.name, c.filename)
+		}
+	}
+}
+
+// The type of a part is looked at as by Antenna: in small letters, and no further
+// than it has to be.
+func TestTypesAreReadAsByAntenna(t *testing.T) {
+	for _, c := range []struct {
+		kind       string
+		json, text bool
+	}{
+		{"application/json; charset=utf-8", true, false},
+		{"application/json5", true, false},
+		{"Application/JSON", false, false},
+		{"text/plain; charset=utf-8", false, true},
+		{"text/plain-ish", false, true},
+		{"Text/Plain", false, false},
+		{"text/html", false, false},
+		{"", false, false},
+	} {
+		h := partHeader{kind: c.kind}
+		if h.isJSON() != c.json || h.isText() != c.text {
+			t.Errorf("%q: JSON %t, text %t", c.kind, h.isJSON(), h.isText())
+		}
+	}
+}
+
+// A character set goes by the names that Python has for it, and Antenna with it;
+// the note has the name as it was sent.
+func TestCharsetNames(t *testing.T) {
+	const value = "K\xc3\xb6ln"
+	for charset, want := range map[string]string{
+		"UTF-8": "Köln", "utf_8": "Köln", "U8": "Köln", "'utf-8'": "Köln", "utf 8": "Köln",
+		"ISO-8859-1": "KÃ¶ln", "ISO_8859-1": "KÃ¶ln", "l1": "KÃ¶ln", "cp819": "KÃ¶ln",
+		"US-ASCII": "", "646": "", "klingon": "", "": "", "utf--16": "",
+	} {
+		if text, ok := decodeText(charset, []byte(value)); text != want || ok != (want != "") {
+			t.Errorf("%q is %q, %t, want %q", charset, text, ok, want)
+		}
+		if text, ok := decodeText(charset, nil); text != "" || !ok {
+			t.Errorf("nothing in %q is %q, %t", charset, text, ok)
+		}
+	}
+}

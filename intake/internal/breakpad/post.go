@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strings"
 
 	"github.com/yagi-crash/yagi/intake/internal/spool"
 	"github.com/yagi-crash/yagi/pkg/crash"
@@ -19,7 +20,7 @@ type Post struct {
 	limits    Limits
 	boundary  string
 	coding    coding
-	userAgent string
+	userAgent string // in UTF-8
 	body      *spool.Body
 	wire      int64 // bytes of the body that came from the client; what is made of them lies behind
 }
@@ -41,7 +42,8 @@ func Open(r *http.Request, limits Limits) (*Post, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Post{Size: r.ContentLength, limits: limits, boundary: boundary, coding: coding, userAgent: r.UserAgent()}, nil
+	agent := latin1([]byte(strings.Join(r.Header.Values("User-Agent"), ","))) // a header is in Latin-1, as for Antenna
+	return &Post{Size: r.ContentLength, limits: limits, boundary: boundary, coding: coding, userAgent: agent}, nil
 }
 
 // Receive reads the body, as it is, into an empty one of the store. The error is
@@ -64,11 +66,12 @@ func (p *Post) Parse(window []byte) (*crash.Report, error) {
 	src := &counted{src: plain}
 	parser := parser{limits: p.limits, parts: newMultipart(src, p.boundary, window), src: src, body: p.body, coded: p.coding != codingIdentity}
 	parser.report.Annotations = crash.Annotations{}
-	if err := parser.run(); err != nil {
-		return nil, refusal(err)
+	err = parser.run()
+	// A wrong checksum shows at the very end, and comes first, as in Antenna.
+	if _, late := io.Copy(io.Discard, plain); err == nil || isDamage(late) {
+		err = late
 	}
-	// A wrong checksum shows at the very end.
-	if _, err := io.Copy(io.Discard, plain); err != nil {
+	if err != nil {
 		return nil, refusal(err)
 	}
 	if _, err := behind.ReadByte(); err == nil {
