@@ -58,6 +58,9 @@ type jetStreamQueue struct {
 // *crash.Refusal, or else a fault of ours; a report that was refused may still
 // turn out to be stored, since a lost ack is an unknown outcome.
 func (q *jetStreamQueue) Publish(ctx context.Context, s *crash.Sealed) error {
+	if limit := q.inlineLimit(); s.Size() > int64(limit) {
+		return crash.TooLarge(fmt.Errorf("report of %d bytes, a message has room for %d", s.Size(), limit))
+	}
 	release, err := q.turn(ctx, s.Size())
 	if err != nil {
 		return err

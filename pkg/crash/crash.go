@@ -16,6 +16,7 @@ import (
 	"io"
 	"slices"
 	"time"
+	"unicode/utf8"
 )
 
 // Report is one crash report on its way from a client to the bucket.
@@ -67,7 +68,7 @@ func (p Part) AppendTo(b []byte) ([]byte, error) {
 	start := len(b)
 	b = slices.Grow(b, int(p.Size))[:start+int(p.Size)]
 	if _, err := io.ReadFull(p.Reader(), b[start:]); err != nil {
-		return nil, fmt.Errorf("reading %s: %w", p.Name, err)
+		return nil, fmt.Errorf("reading a part: %w", err) // clients name dumps
 	}
 	return b, nil
 }
@@ -111,9 +112,24 @@ func (d *Digest) UnmarshalText(text []byte) error {
 // Text returns s as an annotation's value: a JSON string. Bytes that are not
 // UTF-8 become U+FFFD.
 func Text(s string) json.RawMessage {
-	b, err := json.Marshal(s)
-	if err != nil {
+	if isPlain(s) {
+		return append(append(append(make([]byte, 0, len(s)+len(`""`)), '"'), s...), '"')
+	}
+	var out bytes.Buffer
+	enc := json.NewEncoder(&out)
+	enc.SetEscapeHTML(false) // six bytes for one
+	if err := enc.Encode(s); err != nil {
 		panic("crash: a string always marshals: " + err.Error())
 	}
-	return b
+	return bytes.TrimSuffix(out.Bytes(), []byte("\n"))
+}
+
+// isPlain tells whether s is itself between quotes, as most annotations are.
+func isPlain(s string) bool {
+	for i := range len(s) {
+		if c := s[i]; c < ' ' || c >= utf8.RuneSelf || c == '"' || c == '\\' {
+			return false
+		}
+	}
+	return true
 }

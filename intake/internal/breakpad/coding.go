@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"sync"
 
 	"github.com/klauspost/compress/flate"
 	"github.com/klauspost/compress/gzip"
@@ -58,6 +59,53 @@ func (p *Post) open() (plain io.Reader, behind io.ByteReader, err error) {
 	}
 	limit := int64(p.limits.Inflated)
 	return &limited{src: inflate{plain, p.coding}, left: limit, refusal: tooLarge("inflated", limit)}, coded, nil
+}
+
+// again returns what open does, to be read in parts and later. What a compressed
+// body holds is not kept, since it may be a hundred times its size: it is
+// decompressed anew.
+func (p *Post) again() io.ReaderAt {
+	if p.coding == codingIdentity {
+		return p.body
+	}
+	return &replay{post: p}
+}
+
+// replay decompresses a body up to where it is asked for. Reading on from there
+// goes on.
+type replay struct {
+	post *Post
+
+	mu    sync.Mutex
+	plain io.Reader
+	at    int64
+}
+
+// ReadAt implements io.ReaderAt. Its errors are those of Parse.
+func (r *replay) ReadAt(p []byte, off int64) (n int, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.plain == nil || off < r.at {
+		if r.plain, _, err = r.post.open(); err != nil {
+			return 0, err
+		}
+		r.at = 0
+	}
+	skipped, err := io.CopyN(io.Discard, r.plain, off-r.at)
+	r.at += skipped
+	if err != nil {
+		return 0, err
+	}
+	for n < len(p) && err == nil {
+		var more int
+		more, err = r.plain.Read(p[n:])
+		n += more
+	}
+	r.at += int64(n)
+	if n == len(p) {
+		err = nil
+	}
+	return n, err
 }
 
 // decode undoes the coding. What lies behind the first gzip member is not looked

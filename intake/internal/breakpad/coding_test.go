@@ -5,10 +5,10 @@ import (
 	"errors"
 	"io"
 	"math/rand/v2"
-	"net/http"
 	"runtime"
 	"strings"
 	"testing"
+	"testing/iotest"
 	"testing/synctest"
 
 	"github.com/google/go-cmp/cmp"
@@ -97,18 +97,46 @@ func TestBareDeflateThatLooksLikeZlib(t *testing.T) {
 // A body for which there is no room in the end is nobody's fault.
 func TestNoRoomIsUnavailable(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		body := field("ProductName", "Firefox") + file("upload_file_minidump", "application/octet-stream", noise(100*spool.Window)) + end
-		zipped := gzipped(t, field("ProductName", "Firefox")+file("upload_file_minidump", "application/octet-stream", strings.Repeat("x", 100*spool.Window))+end)
-		for name, r := range map[string]*http.Request{
-			"while it is received": request(formData, "", strings.NewReader(body), -1),
-			"while it is inflated": request(formData, "gzip", strings.NewReader(zipped), int64(len(zipped))),
-		} {
-			_, err := parseIn(spool.Config{Memory: 32 * spool.Window}, r, DefaultLimits())
-			if refusal, ok := errors.AsType[*crash.Refusal](err); !ok || refusal.Reason != crash.ReasonUnavailable || refusal.Status != 503 {
-				t.Errorf("%s: got %v, want unavailable", name, err)
-			}
+		body := field("ProductName", "Firefox") + file("upload_file_minidump", "application/octet-stream", noise(200*spool.Window)) + end
+		_, err := parseIn(spool.Config{Memory: 64 * spool.Window}, request(formData, "", strings.NewReader(body), -1), DefaultLimits())
+		if refusal, ok := errors.AsType[*crash.Refusal](err); !ok || refusal.Reason != crash.ReasonUnavailable || refusal.Status != 503 {
+			t.Errorf("got %v, want unavailable", err)
 		}
 	})
+}
+
+// What a compressed body holds takes no room, however much it is, and can be read
+// in any order.
+func TestInflatedTakesNoRoom(t *testing.T) {
+	first, second := noise(1000)+strings.Repeat("x", 1_000_000), strings.Repeat("y", 2_000_000)
+	zipped := gzipped(t, field("ProductName", "Firefox")+file("a", "application/octet-stream", first)+file("b", "application/octet-stream", second)+end)
+	report, err := parseIn(spool.Config{Memory: 16 * spool.Window}, request(formData, "gzip", strings.NewReader(zipped), int64(len(zipped))), DefaultLimits())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, i := range []int{1, 0, 0, 1} {
+		got, err := report.Dumps[i].AppendTo(nil)
+		if err != nil || string(got) != []string{first, second}[i] {
+			t.Errorf("dump %d differs: %v", i, err)
+		}
+	}
+}
+
+// A dump of a compressed body is an io.ReaderAt as the standard library wants it.
+func TestDumpIsAReaderAt(t *testing.T) {
+	for _, encoding := range []string{"gzip", ""} {
+		body := field("a", "1") + file("b", "application/octet-stream", noise(999)) + file("c", "application/octet-stream", noise(1001)) + end
+		if encoding != "" {
+			body = gzipped(t, body)
+		}
+		report, err := parse(request(formData, encoding, strings.NewReader(body), -1), DefaultLimits())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := iotest.TestReader(report.Dumps[1].Reader(), []byte(noise(1001))); err != nil {
+			t.Errorf("encoding %q: %v", encoding, err)
+		}
+	}
 }
 
 // What lies behind the first gzip member is passed over, as in Antenna, which

@@ -35,8 +35,8 @@ type Limits struct {
 	// Value is the longest value of an annotation that is a form field; a longer
 	// one is dropped with a note.
 	Value settings.Bytes `env:"INTAKE_MAX_ANNOTATION_VALUE" envDefault:"1MiB"`
-	// JSON is the largest part that holds annotations as JSON; a larger one is
-	// answered 413.
+	// JSON is the largest size of all annotations together, written as JSON; a
+	// report with more is answered 413.
 	JSON settings.Bytes `env:"INTAKE_MAX_JSON" envDefault:"4MiB"`
 	// JSONDepth is how deeply that may nest.
 	JSONDepth int `env:"INTAKE_MAX_JSON_DEPTH" envDefault:"64"`

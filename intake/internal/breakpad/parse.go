@@ -10,12 +10,12 @@ package breakpad
 
 import (
 	"crypto/sha256"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"strings"
 
-	"github.com/yagi-crash/yagi/intake/internal/spool"
 	"github.com/yagi-crash/yagi/pkg/crash"
 	"github.com/yagi-crash/yagi/pkg/layout"
 )
@@ -26,9 +26,9 @@ type parser struct {
 	parts  *multipart
 	src    *counted
 	report crash.Report
-	body   *spool.Body // what dumps are parts of
-	coded  bool        // they do not lie there yet
+	plain  io.ReaderAt // what src reads, once more
 	kept   int         // bytes of parts
+	text   int         // bytes of annotations, as JSON
 
 	hasJSON, hasFields bool
 }
@@ -92,7 +92,7 @@ func (p *parser) annotations() error {
 	if err != nil {
 		return err
 	}
-	p.report.Annotations = annotations
+	p.report.Annotations, p.text = annotations, len(text)
 	if p.hasJSON {
 		p.note("several JSON parts: the last one counts")
 	}
@@ -120,7 +120,19 @@ func (p *parser) annotation(h *partHeader) error {
 	case !ok: // Antenna's words
 		p.note("extract payload text part exception: invalid text or charset: " + h.charset())
 	default:
-		p.report.Annotations[h.name] = crash.Text(text)
+		return p.annotate(h.name, crash.Text(text))
+	}
+	return nil
+}
+
+// annotate adds an annotation, as far as there may be more.
+func (p *parser) annotate(name string, value json.RawMessage) error {
+	p.report.Annotations[name] = value
+	if len(p.report.Annotations) > p.limits.Annotations {
+		return fmt.Errorf("more than %d annotations", p.limits.Annotations)
+	}
+	if p.text += len(name) + len(value); p.text > int(p.limits.JSON) {
+		return crash.TooLarge(fmt.Errorf("annotations of more than %d bytes as JSON", p.limits.JSON))
 	}
 	return nil
 }
@@ -179,28 +191,20 @@ func (p *parser) dump(h *partHeader) error {
 	return nil
 }
 
-// file reads a dump's bytes and digests them as they come. They lie in the body
-// already; out of a compressed one they are appended to it.
+// file digests a dump's bytes as they come by. They lie in the body already.
 func (p *parser) file(name string) (crash.Part, error) {
 	digest := sha256.New()
 	part := crash.Part{Name: name}
 	start := p.src.n - int64(len(p.parts.unread))
-	if p.coded {
-		start = p.body.Size()
-	}
 	err := p.parts.copyFile(p.note, func(piece []byte) error {
 		if err := p.keep(len(piece)); err != nil {
 			return err
 		}
 		digest.Write(piece)
 		part.Size += int64(len(piece))
-		if !p.coded {
-			return nil
-		}
-		_, err := p.body.Write(piece)
-		return err
+		return nil
 	})
-	part.Data = io.NewSectionReader(p.body, start, part.Size)
+	part.Data = io.NewSectionReader(p.plain, start, part.Size)
 	digest.Sum(part.SHA256[:0])
 	return part, err
 }

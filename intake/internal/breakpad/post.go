@@ -22,7 +22,7 @@ type Post struct {
 	coding    coding
 	userAgent string // in UTF-8
 	body      *spool.Body
-	wire      int64 // bytes of the body that came from the client; what is made of them lies behind
+	wire      int64 // bytes of the body
 }
 
 // Open reads the head of a request, and nothing of its body: who waits for "100
@@ -64,7 +64,7 @@ func (p *Post) Parse(window []byte) (*crash.Report, error) {
 		return nil, refusal(err)
 	}
 	src := &counted{src: plain}
-	parser := parser{limits: p.limits, parts: newMultipart(src, p.boundary, window), src: src, body: p.body, coded: p.coding != codingIdentity}
+	parser := parser{limits: p.limits, parts: newMultipart(src, p.boundary, window), src: src, plain: p.again()}
 	parser.report.Annotations = crash.Annotations{}
 	err = parser.run()
 	// A wrong checksum shows at the very end, and comes first, as in Antenna.

@@ -14,11 +14,12 @@ import (
 // was made of it. It is written by one goroutine, which may read at the same
 // time what is written already; once that is over, any number may.
 type Body struct {
-	store     *Store
-	began     time.Time
-	announced int64                 // bytes,
-	room      int64                 // and how many are set aside
-	wait      func(room int64) bool // for so many bytes more; false: it took too long
+	store *Store
+	began time.Time
+	room  int64       // bytes that are set aside
+	made  int64       // and those for what is made of it
+	wait  func() bool // for one Window more; false: there is none
+	whole bool        // it has arrived
 
 	size   int64
 	pieces []piece
@@ -40,6 +41,7 @@ type piece struct {
 
 // Release gives back everything. The body must not be used any more.
 func (b *Body) Release() {
+	b.end()
 	for _, p := range b.pieces {
 		if p.memory != nil {
 			b.store.recycle(p.memory)
@@ -52,29 +54,54 @@ func (b *Body) Release() {
 // Size returns the number of bytes that were written.
 func (b *Body) Size() int64 { return b.size }
 
-// ReadFrom reads r to its end and tells how many bytes that were. The error is
-// r's; or ErrFull, when it took too long to find room beyond what was announced;
-// or the file's.
-func (b *Body) ReadFrom(r io.Reader) (int64, error) {
+// ReadFrom reads r to its end and tells how many bytes that were; then the body
+// has arrived, and what is read or written later is made of it. The error is r's;
+// or ErrFull, when there was no room beyond what was announced; or the file's.
+func (b *Body) ReadFrom(r io.Reader) (n int64, err error) {
+	defer b.end()
 	before := b.size
-	for {
-		free, err := b.tail()
-		if err != nil {
-			return b.size - before, err
-		}
-		n, err := r.Read(free)
-		b.last += n
-		b.size += int64(n)
-		if errors.Is(err, io.EOF) {
-			return b.size - before, nil
-		}
-		if err != nil {
-			return b.size - before, err
-		}
+	for err == nil {
+		err = b.readSome(r)
 	}
+	if errors.Is(err, io.EOF) {
+		err = nil
+	}
+	return b.size - before, err
 }
 
-// Write appends p. Its errors are ErrFull and the file's.
+// readSome reads once. Behind all that was announced one byte tells whether there
+// is more, before any room is found for it.
+func (b *Body) readSome(r io.Reader) error {
+	if b.free() == nil && b.filled == b.room+b.made {
+		var one [1]byte
+		n, err := r.Read(one[:])
+		if _, full := b.Write(one[:n]); full != nil {
+			return full
+		}
+		return err
+	}
+	memory, err := b.tail()
+	if err != nil {
+		return err
+	}
+	n, err := r.Read(memory)
+	b.advance(n)
+	return err
+}
+
+// end says that the body has arrived.
+func (b *Body) end() {
+	if b.whole {
+		return
+	}
+	b.whole = true
+	surplus := b.room - b.filled
+	b.room -= surplus
+	b.store.arrived(surplus)
+}
+
+// Write appends p. Its errors are ErrFull and the file's; behind a body that has
+// arrived it never waits for room.
 func (b *Body) Write(p []byte) (int, error) {
 	for written := 0; ; {
 		if written == len(p) {
@@ -86,15 +113,27 @@ func (b *Body) Write(p []byte) (int, error) {
 		}
 		n := copy(free, p[written:])
 		written += n
-		b.last += n
-		b.size += int64(n)
+		b.advance(n)
 	}
+}
+
+func (b *Body) advance(n int) {
+	b.last += n
+	b.size += int64(n)
+}
+
+// free returns what is left of the last piece, nil if nothing is.
+func (b *Body) free() []byte {
+	if memory := b.pieces[len(b.pieces)-1].memory; b.last < len(memory) {
+		return memory[b.last:]
+	}
+	return nil
 }
 
 // tail returns memory for the next bytes, at least one.
 func (b *Body) tail() ([]byte, error) {
-	if memory := b.pieces[len(b.pieces)-1].memory; b.last < len(memory) {
-		return memory[b.last:], nil
+	if memory := b.free(); memory != nil {
+		return memory, nil
 	}
 	memory, err := b.more()
 	if err != nil {
@@ -146,11 +185,18 @@ func (b *Body) extraPiece(size int64) []byte {
 // ensure sets so much more room aside when all of it is filled, or waits for a
 // little, and returns how much is left.
 func (b *Body) ensure(step int64) (left int64, err error) {
-	if b.filled < b.room {
-		return b.room - b.filled, nil
+	if left = b.room + b.made - b.filled; left > 0 {
+		return left, nil
+	}
+	if b.whole {
+		if !b.store.made.TryAcquire(Window) {
+			return 0, ErrFull
+		}
+		b.made += Window
+		return Window, nil
 	}
 	if !b.store.room.TryAcquire(step) {
-		if step = Window; !b.wait(step) {
+		if step = Window; !b.wait() {
 			return 0, ErrFull
 		}
 	}

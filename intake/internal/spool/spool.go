@@ -35,10 +35,15 @@ const patience = 10 * time.Second
 // Those below may be very many at a time, which those above cannot.
 const slowRate = 128 << 10
 
-// headroom is the part of all room, one in so many, that newcomers leave to those
-// who need more than they announced: a body that inflates, and the document that
-// is made of each report.
-const headroom = 16
+// documents is the part of all room, one in so many, that is for what is made of
+// the reports, so that a body that has arrived need not wait for those that have
+// not.
+const documents = 16
+
+// expected is the room that is set aside for a body whose size is not announced,
+// in bytes: most are smaller, and what they do not need is given back at their
+// end. So those that are let in can also come in.
+const expected = 256 << 10
 
 // ErrFull means that the store has no room, for now.
 var ErrFull = errors.New("no room left in memory and spool")
@@ -56,15 +61,17 @@ type Config struct {
 // Store has room for reports. Its methods may be called from any number of
 // goroutines.
 type Store struct {
-	room   *semaphore.Weighted // bytes, of memory and file together,
-	door   *semaphore.Weighted // and what of it is for newcomers
+	room   *semaphore.Weighted // bytes for bodies, of memory and file together,
+	made   *semaphore.Weighted // and for what is made of them
 	memory int64               // bytes
 	file   blocks
 
-	mu     sync.Mutex
-	used   int64 // bytes of memory that are given out,
-	extra  int64 // and how many of them are not windows
-	inFile int64 // bytes of blocks that are given out
+	mu       sync.Mutex
+	used     int64 // bytes of memory that are given out,
+	extra    int64 // and how many of them are not windows
+	inFile   int64 // bytes of blocks that are given out
+	arriving int   // bodies that have not ended,
+	waiting  int   // and how many of them wait for room
 
 	pieces [4]sync.Pool // of *[]byte: Window, twice that, and so on to largestPiece
 }
@@ -78,7 +85,7 @@ func Open(cfg Config) (*Store, error) {
 	}
 	s.file.limit = whole(cfg.File) / Window
 	room := s.memory + s.file.limit*Window
-	s.room, s.door = semaphore.NewWeighted(room), semaphore.NewWeighted(room-room/headroom)
+	s.room, s.made = semaphore.NewWeighted(room-whole(room/documents)), semaphore.NewWeighted(whole(room/documents))
 	if s.file.limit == 0 {
 		return s, nil
 	}
@@ -111,33 +118,59 @@ func (s *Store) Usage() (memory, file int64) {
 	return s.used, s.inFile
 }
 
-// Admit sets room aside for a body of the announced size in bytes, or for its
-// first Window when that is not known (below 0), and returns it empty. ErrFull is
-// the answer while there is no room, and while others wait for some. The body may
-// wait for more room than was announced as long as the context lasts.
+// Admit sets room aside for a body of the announced size in bytes, or a usual one
+// when that is not known (below 0), and returns it empty. ErrFull is the answer
+// while there is no room, and while others wait for some. The body may wait for
+// more room than that as long as the context lasts.
 func (s *Store) Admit(ctx context.Context, size int64) (*Body, error) {
-	announced := max(roundUp(size), Window)
-	if !s.door.TryAcquire(announced) {
-		return nil, ErrFull
+	room := max(roundUp(size), Window)
+	if size < 0 {
+		room = expected
 	}
-	if !s.room.TryAcquire(announced) {
-		s.door.Release(announced)
+	if !s.room.TryAcquire(room) {
 		return nil, ErrFull
 	}
 	if !s.take(Window, window) {
-		s.room.Release(announced)
-		s.door.Release(announced)
+		s.room.Release(room)
 		return nil, ErrFull
 	}
-	b := &Body{store: s, announced: announced, room: announced, filled: Window, began: time.Now()}
+	s.mu.Lock()
+	s.arriving++
+	s.mu.Unlock()
+	b := &Body{store: s, room: room, filled: Window, began: time.Now()}
 	b.window = s.piece(Window)
-	b.pieces = append(make([]piece, 0, min(announced/Window, largestPiece/Window)+1), piece{memory: b.window})
-	b.wait = func(room int64) bool {
-		ctx, cancel := context.WithTimeout(ctx, patience)
-		defer cancel()
-		return s.room.Acquire(ctx, room) == nil
-	}
+	b.pieces = append(make([]piece, 0, min(room/Window, largestPiece/Window)+1), piece{memory: b.window})
+	b.wait = func() bool { return s.waitForRoom(ctx) }
 	return b, nil
+}
+
+// waitForRoom waits for one Window more, and tells whether it came. When the half
+// of all who are arriving wait already, there is no waiting: they would wait for
+// each other.
+func (s *Store) waitForRoom(ctx context.Context) bool {
+	s.mu.Lock()
+	if s.waiting*2 >= s.arriving {
+		s.mu.Unlock()
+		return false
+	}
+	s.waiting++
+	s.mu.Unlock()
+	defer func() {
+		s.mu.Lock()
+		s.waiting--
+		s.mu.Unlock()
+	}()
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	return s.room.Acquire(ctx, Window) == nil
+}
+
+// arrived is the end of a body's growth; what of its room is over is given back.
+func (s *Store) arrived(surplus int64) {
+	s.mu.Lock()
+	s.arriving--
+	s.mu.Unlock()
+	s.room.Release(surplus)
 }
 
 // use is what memory is taken for.
@@ -183,7 +216,7 @@ func (s *Store) giveBack(b *Body) {
 	s.file.giveBack(b.blocks)
 	s.mu.Unlock()
 	s.room.Release(b.room)
-	s.door.Release(b.announced)
+	s.made.Release(b.made)
 }
 
 // piece returns memory of a size, which is Window times a power of two.

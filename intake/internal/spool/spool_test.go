@@ -8,6 +8,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/iotest"
 	"testing/synctest"
@@ -75,9 +76,9 @@ func TestBodiesHoldTheirBytes(t *testing.T) {
 				if len(reports) == 0 {
 					return
 				}
-				r := rapid.SampledFrom(reports).Draw(t, "report")
+				r := reports[rapid.IntRange(0, len(reports)-1).Draw(t, "i")]
 				n := rapid.IntRange(0, len(r.want)-r.sent).Draw(t, "n")
-				if _, err := r.body.ReadFrom(bytes.NewReader(r.want[r.sent : r.sent+n])); err != nil {
+				if _, err := r.body.Write(r.want[r.sent : r.sent+n]); err != nil {
 					t.Fatalf("a body that was admitted whole: %v", err)
 				}
 				r.sent += n
@@ -151,13 +152,17 @@ func TestNewcomersAreRefusedFirst(t *testing.T) {
 		t.Errorf("a newcomer got %v, want ErrFull", err)
 	}
 	for _, body := range []*Body{first, second} {
-		if _, err := body.Write(bytesOf(30 * Window)); err != nil {
+		if _, err := body.ReadFrom(bytes.NewReader(bytesOf(30 * Window))); err != nil {
 			t.Errorf("a body in progress got %v", err)
 		}
 	}
-	// What is made of a report has the headroom.
+	// What is made of a report has room of its own, and does not wait for more.
 	if _, err := first.Write(bytesOf(2 * Window)); err != nil {
 		t.Errorf("what is made of a report got %v", err)
+	}
+	start := time.Now()
+	if _, err := second.Write(bytesOf(5 * Window)); !errors.Is(err, ErrFull) || time.Since(start) > patience/2 {
+		t.Errorf("too much that is made of a report got %v after %s", err, time.Since(start))
 	}
 	first.Release()
 	if _, err := s.Admit(ctx, Window); err != nil {
@@ -166,34 +171,34 @@ func TestNewcomersAreRefusedFirst(t *testing.T) {
 	second.Release()
 }
 
-// A body that grows beyond all room waits for some, and is refused only when
-// there is none for long.
+// A body that grows beyond what was set aside waits for room, and is refused only
+// when there is none for long; what it did not need is given back at its end.
 func TestGrowingBodyWaitsForRoom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx := t.Context()
-		s := open(t, Config{Memory: 32 * Window})
-		other, err := s.Admit(ctx, 20*Window)
+		s := open(t, Config{Memory: 128 * Window}) // 120 for bodies
+		other, err := s.Admit(ctx, 80*Window)
 		if err != nil {
 			t.Fatal(err)
 		}
-		growing, err := s.Admit(ctx, -1)
+		growing, err := s.Admit(ctx, -1) // 32
 		if err != nil {
 			t.Fatal(err)
 		}
 		var grown sync.WaitGroup
 		grown.Go(func() {
-			if _, err := growing.Write(bytesOf(16 * Window)); err != nil {
+			if _, err := growing.Write(bytesOf(60 * Window)); err != nil {
 				t.Errorf("a growing body got %v", err)
 			}
 		})
 		synctest.Wait() // it has to wait
-		if _, err := s.Admit(ctx, -1); !errors.Is(err, ErrFull) {
+		if _, err := s.Admit(ctx, Window); !errors.Is(err, ErrFull) {
 			t.Errorf("a newcomer got %v while others wait, want ErrFull", err)
 		}
 		other.Release()
 		grown.Wait()
 		start := time.Now()
-		if _, err := growing.Write(bytesOf(32 * Window)); !errors.Is(err, ErrFull) || time.Since(start) != patience {
+		if _, err := growing.Write(bytesOf(128 * Window)); !errors.Is(err, ErrFull) || time.Since(start) != patience {
 			t.Errorf("got %v after %s, want ErrFull after %s", err, time.Since(start), patience)
 		}
 		growing.Release()
@@ -201,6 +206,53 @@ func TestGrowingBodyWaitsForRoom(t *testing.T) {
 			t.Errorf("%d bytes are in use by nobody", memory)
 		}
 	})
+}
+
+// Bodies that have each grown beyond what was set aside do not all wait for each
+// other: some are refused at once, so that the others come in.
+func TestCrowdOfGrowingBodies(t *testing.T) {
+	ctx := t.Context()
+	s := open(t, Config{Memory: 40 * expected})
+	const size = expected + 5*Window
+	var bodies []*Body
+	for {
+		b, err := s.Admit(ctx, -1)
+		if err != nil {
+			break
+		}
+		bodies = append(bodies, b)
+	}
+	var all sync.WaitGroup
+	var in atomic.Int64
+	start := time.Now()
+	for _, b := range bodies {
+		all.Go(func() {
+			defer b.Release()
+			if _, err := b.ReadFrom(bytes.NewReader(bytesOf(size))); err == nil {
+				in.Add(1)
+			}
+		})
+	}
+	all.Wait()
+	if n := int(in.Load()); n < len(bodies)*2/3 || time.Since(start) > patience/2 {
+		t.Errorf("%d of %d bodies came in after %s", n, len(bodies), time.Since(start))
+	}
+}
+
+// A body gives back what it did not need when it ends, not when it is released.
+func TestSurplusIsGivenBack(t *testing.T) {
+	ctx := t.Context()
+	s := open(t, Config{Memory: 128 * Window})
+	for range 20 { // 32 windows each at first
+		b, err := s.Admit(ctx, -1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer b.Release()
+		if _, err := b.ReadFrom(bytes.NewReader(bytesOf(100))); err != nil {
+			t.Fatal(err)
+		}
+	}
 }
 
 // Many slow bodies cost a window each, and the fast ones leave room for windows.
@@ -239,6 +291,10 @@ func TestSlowBodiesCostAWindow(t *testing.T) {
 
 // A slow body takes no memory but its window, however much there is.
 func TestSlowBodyLeavesMemoryToOthers(t *testing.T) {
+	synctest.Test(t, slowBodyLeavesMemory) // with a clock that stands still
+}
+
+func slowBodyLeavesMemory(t *testing.T) {
 	ctx := t.Context()
 	s := open(t, Config{Memory: 1000 * Window, File: 1000 * Window, Dir: t.TempDir()})
 	for _, c := range []struct {
