@@ -94,8 +94,16 @@ type Config struct {
 	Log telemetry.Config
 }
 
-// leastMemory is enough for some reports at a time.
-const leastMemory settings.Bytes = 1 << 20
+const (
+	// leastMemory is enough for some reports at a time.
+	leastMemory settings.Bytes = 1 << 20
+	// maxBudget and maxHeaderBytes are more than anybody has use for.
+	maxBudget      settings.Bytes = 1 << 50
+	maxHeaderBytes settings.Bytes = 1 << 20
+	maxConnections                = 10_000_000
+	// leastHeap is what connections and publishing need beside a small budget.
+	leastHeap settings.Bytes = 256 << 20
+)
 
 // Load reads the configuration from environment variables ("KEY=value"), and
 // with it others of the same process, pointers as settings.Load takes them. The
@@ -107,6 +115,14 @@ func Load(environ []string, others ...any) (Config, error) {
 		c.MemoryBudget = quarterOfMemory()
 	}
 	return c, err
+}
+
+// HeapLimit is what the process should keep its heap within, in bytes: three times
+// the budget for reports, which is three quarters of the memory when it is not
+// set; or, with a small budget, what connections and publishing need, if there is
+// as much.
+func (c *Config) HeapLimit() int64 {
+	return int64(max(3*c.MemoryBudget, min(leastHeap, 3*quarterOfMemory())))
 }
 
 // quarterOfMemory is a part of the memory of the container or, where that has no
@@ -152,7 +168,19 @@ func (c *Config) Validate() error {
 			refuse(name, "must be above 0")
 		}
 	}
+	below := func(name string, size, limit settings.Bytes) {
+		if size > limit {
+			refuse(name, "%s is above %s", size, limit)
+		}
+	}
+	below("INTAKE_MAX_HEADER_BYTES", c.MaxHeaderBytes, maxHeaderBytes)
+	below("INTAKE_MEMORY_BUDGET", c.MemoryBudget, maxBudget)
+	below("INTAKE_SPOOL_BUDGET", c.SpoolBudget, maxBudget)
+	below("INTAKE_PUBLISH_INFLIGHT_BYTES", c.PublishInflight, maxBudget)
 	above0("INTAKE_MAX_CONNECTIONS", int64(c.MaxConnections))
+	if c.MaxConnections > maxConnections {
+		refuse("INTAKE_MAX_CONNECTIONS", "%d is above %d", c.MaxConnections, maxConnections)
+	}
 	above0("INTAKE_MAX_HEADER_BYTES", int64(c.MaxHeaderBytes))
 	above0("INTAKE_MAX_HEADER_FIELDS", int64(c.MaxHeaderFields))
 	above0("INTAKE_BODY_STALL", int64(c.BodyStall))

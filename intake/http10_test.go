@@ -60,7 +60,7 @@ func TestBytesBehindChunkedHTTP10(t *testing.T) {
 func TestChunkedHTTP10IsRefused(t *testing.T) {
 	t.Parallel()
 	q := startQueue(t)
-	i := startIntake(t, q.url, "INTAKE_MAX_BODY=1MB", "INTAKE_BODY_STALL=300ms")
+	i := startIntake(t, q.url, "INTAKE_MAX_BODY=1MB", "INTAKE_BODY_STALL=2s")
 	for name, c := range map[string]struct {
 		raw    string
 		cut    bool

@@ -126,6 +126,19 @@ func TestEverySettingProblemIsReportedAtOnce(t *testing.T) {
 	}
 }
 
+// A setting that would overflow a sum somewhere is refused.
+func TestHugeSettingsAreRefused(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{
+		"INTAKE_MAX_BODY", "INTAKE_MAX_INFLATED", "INTAKE_MAX_JSON", "INTAKE_MAX_HEADER_BYTES", "INTAKE_MEMORY_BUDGET",
+		"INTAKE_SPOOL_BUDGET", "INTAKE_PUBLISH_INFLIGHT_BYTES", "INTAKE_MAX_CONNECTIONS",
+	} {
+		if _, err := intake.Load([]string{"NATS_URL=nats://127.0.0.1", name + "=9223372036854775807"}); err == nil || !strings.Contains(err.Error(), name+":") {
+			t.Errorf("%s: %v, want an error that names it", name, err)
+		}
+	}
+}
+
 func TestLimitsAreAboveZero(t *testing.T) {
 	t.Parallel()
 	for _, name := range []string{"INTAKE_MAX_CONNECTIONS", "INTAKE_MAX_HEADER_BYTES", "INTAKE_MAX_HEADER_FIELDS"} {

@@ -32,7 +32,7 @@ func run(ctx context.Context, environ []string, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	boundHeap(cfg.MemoryBudget)
+	boundHeap(cfg.HeapLimit())
 	log := telemetry.NewLogger(cfg.Log, out).With().Str("tier", "intake").Logger()
 	log.Info().Object("settings", settings.Effective(&cfg)).Msg("settings")
 	server, err := intake.Listen(ctx, cfg, log)

@@ -49,18 +49,28 @@ func latin1(value []byte) string {
 	return string(runes)
 }
 
-var errDepth = errors.New("JSON nested too deeply")
+// maxDigits is how many digits an integer may have: Python, and so a Socorro
+// processor, reads no document with a longer one.
+const maxDigits = 4300
+
+var (
+	errDepth  = errors.New("JSON nested too deeply")
+	errDigits = errors.New("JSON with a number that is too long")
+)
 
 // decodeJSON reads annotations from a JSON object. Values are kept as they
 // were sent, whatever their type; of a repeated name the last value counts. It
 // leaves out names that are too long, and tells how many.
 func decodeJSON(text []byte, limits Limits) (annotations crash.Annotations, tooLong int, err error) {
 	text = bytes.TrimPrefix(text, []byte("\xef\xbb\xbf")) // a byte order mark
+	depth, digits := extremes(text)
 	switch {
 	case !utf8.Valid(text):
 		return nil, 0, crash.Malformed(crash.ReasonInvalidJSON, errors.New("JSON is not UTF-8"))
-	case depth(text) > limits.JSONDepth:
+	case depth > limits.JSONDepth:
 		return nil, 0, crash.Malformed(crash.ReasonInvalidJSON, errDepth)
+	case digits > maxDigits:
+		return nil, 0, crash.Malformed(crash.ReasonInvalidJSON, errDigits)
 	case !json.Valid(text):
 		return nil, 0, crash.Malformed(crash.ReasonInvalidJSON, nil)
 	}
@@ -90,12 +100,19 @@ func decodeJSON(text []byte, limits Limits) (annotations crash.Annotations, tooL
 	return annotations, tooLong, nil
 }
 
-// depth returns how deeply brackets nest outside of strings, which bounds the
-// reader's recursion before it begins.
-func depth(text []byte) (deepest int) {
-	inString, now := false, 0
+// extremes returns how deeply brackets nest outside of strings, which bounds the
+// reader's recursion before it begins, and how many digits the longest number has
+// in a row.
+func extremes(text []byte) (depth, digits int) {
+	inString, now, row := false, 0, 0
 	for i := 0; i < len(text); i++ {
-		switch c := text[i]; {
+		c := text[i]
+		if c < '0' || c > '9' || inString {
+			row = 0
+		} else if row++; row > digits {
+			digits = row
+		}
+		switch {
 		case inString && c == '\\':
 			i++
 		case c == '"':
@@ -103,10 +120,10 @@ func depth(text []byte) (deepest int) {
 		case inString:
 		case c == '{' || c == '[':
 			now++
-			deepest = max(deepest, now)
+			depth = max(depth, now)
 		case c == '}' || c == ']':
 			now--
 		}
 	}
-	return deepest
+	return depth, digits
 }

@@ -41,7 +41,7 @@ func FuzzAnnotations(f *testing.F) {
 		if err != nil || !json.Valid(stored) || !utf8.Valid(stored) {
 			t.Fatalf("raw_crash is no JSON: %q, %v", stored, err)
 		}
-		if d := depth(stored); d > limits.JSONDepth {
+		if d, _ := extremes(stored); d > limits.JSONDepth {
 			t.Fatalf("raw_crash is nested %d deep", d)
 		}
 		var standard crash.Annotations

@@ -46,6 +46,9 @@ type Limits struct {
 	Kept int
 }
 
+// maxLimit is more than anybody has use for, and far from where sums overflow.
+const maxLimit = 1 << 40
+
 // maxPartHeader is the most that a part's headers may be let have: they must fit
 // the window, in bytes.
 const maxPartHeader = WindowSize / 2
@@ -60,8 +63,8 @@ func (l *Limits) Validate() error {
 		"INTAKE_MAX_ANNOTATION_NAME": int64(l.Name), "INTAKE_MAX_ANNOTATION_VALUE": int64(l.Value),
 		"INTAKE_MAX_JSON": int64(l.JSON), "INTAKE_MAX_JSON_DEPTH": int64(l.JSONDepth),
 	} {
-		if n <= 0 {
-			problems = append(problems, fmt.Errorf("%s: must be above 0", name))
+		if n <= 0 || n > maxLimit {
+			problems = append(problems, fmt.Errorf("%s: must be above 0 and at most %d", name, int64(maxLimit)))
 		}
 	}
 	if l.HeaderBytes > maxPartHeader {

@@ -110,7 +110,8 @@ func (m *multipart) copy(sink func([]byte) error) error {
 			m.empty = false
 		}
 		if delim.length > 0 {
-			if m.started && !delim.final && delim.bareLF != (len(m.lineEnd) == 1) {
+			bareLF := len(m.lineEnd) == 1
+			if m.started && (bareLF && delim.crlf || !bareLF && delim.bareLF && !delim.final) {
 				return errMixed // a CR before the delimiter might stay in the data
 			}
 			m.unread = m.unread[delim.length:]
@@ -130,7 +131,8 @@ func (m *multipart) copy(sink func([]byte) error) error {
 type delimiter struct {
 	length int // bytes; 0: none was found
 	final  bool
-	bareLF bool
+	crlf   bool // its line ends in CRLF,
+	bareLF bool // or in a bare LF
 	glued  bool // no line end stands before it
 }
 
@@ -215,7 +217,7 @@ func delimiterEnd(rest []byte) delimiter {
 	length := all - len(rest)
 	switch {
 	case bytes.HasPrefix(rest, []byte("\r\n")):
-		return delimiter{length: length + 2, final: final}
+		return delimiter{length: length + 2, final: final, crlf: true}
 	case bytes.HasPrefix(rest, []byte("\n")):
 		return delimiter{length: length + 1, final: final, bareLF: true}
 	case final && len(rest) == 0:
