@@ -3,7 +3,8 @@
 // file that has no name.
 //
 // Who is admitted has room for all that was announced, so that a body in
-// progress goes on whatever comes after it. Each body has a window in memory, and
+// progress goes on whatever comes after it; one of unknown size has room for a
+// usual one. Each body has a window in memory, and
 // more memory as long as there is enough of it and the body comes quickly; else
 // the window's bytes go to the file each time it is full. Thousands of slow
 // clients cost a window each.
