@@ -4,10 +4,9 @@
 //
 // Who is admitted has room for all that was announced, so that a body in
 // progress goes on whatever comes after it; one of unknown size has room for a
-// usual one. Each body has a window in memory, and
-// more memory as long as there is enough of it and the body comes quickly; else
-// the window's bytes go to the file each time it is full. Thousands of slow
-// clients cost a window each.
+// usual one. Each body has a window in memory, and more memory as long as there
+// is enough of it and the body comes quickly; else the window's bytes go to the
+// file each time it is full. Thousands of slow clients cost a window each.
 package spool
 
 import (
@@ -49,7 +48,7 @@ const expected = 256 << 10
 // ErrFull means that the store has no room, for now.
 var ErrFull = errors.New("no room left in memory and spool")
 
-// ErrFile means that the file failed, of which it says nothing itself.
+// ErrFile means that the file failed. The cause is wrapped with it.
 var ErrFile = errors.New("spool file")
 
 // Config says how much room there is.
