@@ -25,6 +25,9 @@ func TestMatrixAntennaRefused(t *testing.T) {
 		return malformed(name, whole(field("uuid", uuid)+product()+end, "Authorization: Bearer s3cret"), "invalid_uuid")
 	}
 	m.refuse(t, []refused{
+		{name: "row 46 plain body that says br", raw: whole(report(), "Content-Encoding: br"), status: 415, body: "Discarded=unsupported_encoding"},
+		malformed("row 47 plain body that says GZIP", whole(report(), "Content-Encoding: GZIP"), "bad_gzip"),
+		malformed("row 46 plain body that says deflate", whole(report(), "Content-Encoding: deflate"), "bad_encoding"),
 		malformed("row 60 CRLF, and LF behind a boundary", whole(product()+"--B\n"+strings.TrimPrefix(product(), "--B\r\n")+end), "invalid_payload_structure"),
 		malformed("row 60 LF behind the first boundary alone", whole("--B\n"+strings.TrimPrefix(product(), "--B\r\n")+end), "invalid_payload_structure"),
 		malformed("row 63 much behind the final boundary, on its line", whole(product()+"--B--"+strings.Repeat("x", 130)), "invalid_payload_structure"),

@@ -45,12 +45,18 @@ func parameter(s, name string) (value string, times int) {
 	for s != "" {
 		var one string
 		one, s = cutParameter(s)
-		if key, text, ok := strings.Cut(one, "="); ok && strings.EqualFold(strings.TrimSpace(key), name) {
-			value = unquote(strings.TrimSpace(text))
+		if key, text, ok := strings.Cut(one, "="); ok && strings.EqualFold(trim(key), name) {
+			value = unquote(trim(text))
 			times++
 		}
 	}
 	return value, times
+}
+
+// trim takes off white space, as which Python has four control characters more
+// than Go.
+func trim(s string) string {
+	return strings.TrimFunc(s, func(r rune) bool { return unicode.IsSpace(r) || '\x1c' <= r && r <= '\x1f' })
 }
 
 // extended finds a value in the spelling of RFC 8187, name*=utf-8'en'a%20b. RFC

@@ -64,6 +64,7 @@ func TestParametersAreReadAsByAntenna(t *testing.T) {
 		{`form-data;; name=a;`, `a`, ``},
 		{`form-data; name = "a" ; FileName= b`, `a`, `b`},
 		{`form-data; name=a=b`, `a=b`, ``},
+		{"form-data; \x1fname\x1c=\x1d\"a\" \x1e", "a", ""},
 	} {
 		var h partHeader
 		h.dispose(c.disposition)
