@@ -73,6 +73,14 @@ func TestParse(t *testing.T) {
 			body: field("ProductName", "Firefox") + field("URL", "\xff") + end,
 			want: got{product, none, []string{"extract payload text part exception: invalid text or charset: utf-8"}, "multipart"},
 		},
+		"a character set is noted as it was sent": {
+			body: field("ProductName", "Firefox") + lines("--B", `Content-Disposition: form-data; name="City"`, "Content-Type: text/plain; charset=US-ASCII", "", "K\xf6ln", "") + end,
+			want: got{product, none, []string{"extract payload text part exception: invalid text or charset: US-ASCII"}, "multipart"},
+		},
+		"a boundary in quotes loses spaces at its end": {
+			contentType: `multipart/form-data; boundary="B  "`, body: field("ProductName", "Firefox") + end,
+			want: got{product, none, nil, "multipart"},
+		},
 		"latin-1": {
 			body: field("ProductName", "Firefox") + lines("--B", `Content-Disposition: form-data; name="City"`, "Content-Type: text/plain; charset=ISO-8859-1", "", "K\xf6ln", "") + end,
 			want: got{map[string]string{"ProductName": `"Firefox"`, "City": `"Köln"`}, none, nil, "multipart"},
@@ -248,6 +256,8 @@ func TestRefusals(t *testing.T) {
 		"a list that is cut off":         {formData, "", extra(`["a"]`), crash.ReasonInvalidJSONValue, 400},
 		"JSON and a piece of the end":    {formData, "", extra(`{"a":"1"}`) + "--B-", crash.ReasonInvalidJSON, 400},
 		"JSON and nothing behind it":     {formData, "", extra(`{"a":"1"}`), crash.ReasonInvalidPayloadStructure, 400},
+		"bad JSON and a bomb behind it":  {formData, "gzip", gzipped(t, extra(`{`)+end+strings.Repeat("\x00", 3<<20)), crash.ReasonInvalidJSON, 400},
+		"bare LF, and CRLF in a header":  {formData, "", "--B\nContent-Disposition: form-data; name=\"a\"\r\n\n1\n--B--\n", crash.ReasonInvalidPayloadStructure, 400},
 		"bad JSON and a wrong checksum":  {formData, "gzip", flip(gzipped(t, extra(`{`)+end), -5), crash.ReasonBadGzip, 400},
 		"2,001 annotations in JSON":      {formData, "", extra(manyKeys(2001, 5)) + end, crash.ReasonInvalidPayloadStructure, 400},
 		"transfer encoding":              {formData, "", ok + lines("--B", `Content-Disposition: form-data; name="a"`, "Content-Transfer-Encoding: base64", "", "eA==", "") + end, crash.ReasonInvalidPayloadStructure, 400},

@@ -104,7 +104,7 @@ func TestCharsetNames(t *testing.T) {
 	for charset, want := range map[string]string{
 		"UTF-8": "Köln", "utf_8": "Köln", "U8": "Köln", "'utf-8'": "Köln", "utf 8": "Köln",
 		"ISO-8859-1": "KÃ¶ln", "ISO_8859-1": "KÃ¶ln", "l1": "KÃ¶ln", "cp819": "KÃ¶ln",
-		"US-ASCII": "", "646": "", "klingon": "", "": "", "utf--16": "",
+		"US-ASCII": "", "646": "", "klingon": "", "": "", "utf-8\x00": "", "utf--16": "",
 	} {
 		if text, ok := decodeText(charset, []byte(value)); text != want || ok != (want != "") {
 			t.Errorf("%q is %q, %t, want %q", charset, text, ok, want)
