@@ -14,7 +14,6 @@ import (
 )
 
 // Rows 1 to 36: how HTTP frames a request. Not among them:
-//   - row 20, HTTP/1.0 with a chunked body: that is Crashpad, see the clients' tests.
 //   - row 25, a body of a byte a second: TestLeastRate, which has its own clock.
 //   - row 35, HTTP/2: intake does not speak it; a proxy in front may.
 
@@ -75,6 +74,7 @@ func TestMatrixFraming(t *testing.T) {
 	})
 	same := firefox(crash.MinidumpName, minidump)
 	m.accept(t, []accepted{
+		{name: "row 20 HTTP/1.0 with a chunked body", raw: http10() + chunks(report(), 100), want: firefox(crash.MinidumpName, minidump), close: true},
 		{name: "row 5 two Content-Lengths that agree", raw: whole(report(), fmt.Sprintf("Content-Length: %d", len(report()))), want: same},
 		{name: "row 6 both a length and chunked, a report behind it", raw: request(10, "Transfer-Encoding: chunked") + chunks(report(), 100) + whole(report()), want: same, close: true},
 		{name: "row 6 chunked", raw: chunked(chunks(report(), 100)), want: same, close: true},

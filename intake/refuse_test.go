@@ -14,8 +14,8 @@ func TestRefusals(t *testing.T) {
 	m := startMatrix(t, "INTAKE_MAX_BODY=9MB")
 	large := field("ProductName", "Firefox") + dump("upload_file_minidump", strings.Repeat("x", 8_400_000)) + end
 	m.refuse(t, []refused{
-		{name: "larger than a message", raw: whole(large), status: 413, body: "Discarded=too_large"},
-		{name: "gzip larger than a message", raw: whole(gzipped(t, large), "Content-Encoding: gzip"), status: 413, body: "Discarded=too_large"},
+		{name: "row 119 larger than a message", raw: whole(large), status: 413, body: "Discarded=too_large"},
+		{name: "row 119 gzip larger than a message", raw: whole(gzipped(t, large), "Content-Encoding: gzip"), status: 413, body: "Discarded=too_large"},
 	})
 }
 
