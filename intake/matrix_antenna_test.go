@@ -132,3 +132,18 @@ func compress(t *testing.T, z io.WriteCloser, b *bytes.Buffer, s string) string 
 	}
 	return b.String()
 }
+
+// A rule that cannot make sense of an annotation does not match.
+func TestMatrixRules(t *testing.T) {
+	t.Parallel()
+	m := startMatrix(t, "INTAKE_THROTTLE_RULES=mozilla")
+	environments := []string{`"[]"`, `"null"`, `"1"`, `[]`, `"\"text\""`}
+	for _, environment := range environments {
+		t.Run("row 120 "+environment, func(t *testing.T) {
+			crashID(t, m.intake.post(t, extra(`{"ProductName":"Firefox","ReleaseChannel":"esr","TelemetryEnvironment":`+environment+`}`)+end))
+		})
+	}
+	if got := len(m.queue.stored(t)); got != len(environments) {
+		t.Errorf("%d reports in the stream, want %d", got, len(environments))
+	}
+}
