@@ -124,6 +124,19 @@ func TestRawCrashHasEveryFieldOfVersion2(t *testing.T) {
 	}
 }
 
+// An annotation's value is JSON of the text's own length, but for what JSON has to
+// escape.
+func TestText(t *testing.T) {
+	for text, want := range map[string]string{
+		"": `""`, "plain": `"plain"`, "<&>": `"<&>"`, "<&>\n": `"<&>\n"`, "\x00\x1f": `"\u0000\u001f"`, "\"\\\n": `"\"\\\n"`,
+		"Köln \U0001F600": "\"Köln \U0001F600\"", "\xff": `"\ufffd"`, "\x7f": "\"\x7f\"",
+	} {
+		if got := string(crash.Text(text)); got != want {
+			t.Errorf("%q: got %s, want %s", text, got, want)
+		}
+	}
+}
+
 func TestRawCrashIsTheSameBytesEveryTime(t *testing.T) {
 	first, err := report().Seal()
 	if err != nil {
