@@ -18,11 +18,15 @@ func TestBreakpadClients(t *testing.T) {
 	t.Parallel()
 	q := startQueue(t)
 	i := startIntake(t, q.url)
-	const libcurl = "\nAccept: */*\nContent-Length: N\nContent-Type: multipart/form-data; boundary=" + curlBoundary
-	const winINet = "POST /submit HTTP/1.1\nContent-Type: multipart/form-data; boundary=" + breakpadBoundary +
-		"\nUser-Agent: Breakpad/1.0 (Windows)\nHost: crash.example.org\nContent-Length: N\nConnection: Keep-Alive\nCache-Control: no-cache"
-	const windowsPath = `C:\Users\Jörg\AppData\Local\Temp\new\0a1b2c3d-\x.dmp`
+	for _, clients := range []map[string]client{breakpadOnLinux(), breakpadOnWindows(), breakpadOnMacOS()} {
+		for name, c := range clients {
+			t.Run(name, func(t *testing.T) { c.run(t, q, i) })
+		}
+	}
+}
 
+func breakpadOnLinux() map[string]client {
+	const libcurl = "\nAccept: */*\nContent-Length: N\nContent-Type: multipart/form-data; boundary=" + curlBoundary
 	linux := pairs{{`a;b\c`, "a value; name=\"x\""}, {"prod", "Example"}, {"ver", "1.2.3"}}
 	google := pairs{
 		{"comments_", "line one\nline two"},
@@ -33,18 +37,8 @@ func TestBreakpadClients(t *testing.T) {
 		{"ptime", "3"},
 		{"ver", "1.2.3"},
 	}
-	windows := pairs{{"guid", ""}, {"prod", "Example"}, {"ver", "1.2.3"}}
-	macOS := pairs{
-		{"Crash%20Reporter", "Größe"},
-		{"CrashTime", "1767225600"},
-		{"ProductName", "Example"},
-		{"StartupTime", "1767225000"},
-		{"Version", "1.2.3"},
-	}
-	ofCurl, ofBreakpad := dumpLike(curlBoundary, 60_000), dumpLike(breakpadBoundary, 60_000)
-	second := dumpLike(breakpadBoundary, 1000)
-
-	for name, c := range map[string]client{
+	ofCurl := dumpLike(curlBoundary, 60_000)
+	return map[string]client{
 		"Linux, HTTPUpload": {
 			head: "POST /submit HTTP/1.1\nHost: crash.example.org\nUser-Agent: Breakpad/1.0 (Linux)" + libcurl,
 			body: linux.parts(curlBoundary, quoted) +
@@ -59,6 +53,16 @@ func TestBreakpadClients(t *testing.T) {
 			annotations: google.annotations(), dumps: map[string]string{crash.MinidumpName: ofCurl},
 			keeps: wholeBody(100, 599), id: "CrashID=bp-ID\n", // it does not look at the status
 		},
+	}
+}
+
+func breakpadOnWindows() map[string]client {
+	const winINet = "POST /submit HTTP/1.1\nContent-Type: multipart/form-data; boundary=" + breakpadBoundary +
+		"\nUser-Agent: Breakpad/1.0 (Windows)\nHost: crash.example.org\nContent-Length: N\nConnection: Keep-Alive\nCache-Control: no-cache"
+	const windowsPath = `C:\Users\Jörg\AppData\Local\Temp\new\0a1b2c3d-\x.dmp`
+	windows := pairs{{"guid", ""}, {"prod", "Example"}, {"ver", "1.2.3"}}
+	ofBreakpad, second := dumpLike(breakpadBoundary, 60_000), dumpLike(breakpadBoundary, 1000)
+	return map[string]client{
 		"Windows: no line end behind the file": {
 			head: winINet,
 			body: windows.parts(breakpadBoundary, quoted) +
@@ -83,6 +87,19 @@ func TestBreakpadClients(t *testing.T) {
 			annotations: windows.annotations(), dumps: map[string]string{crash.MinidumpName: ofBreakpad},
 			keeps: wholeBody(200, 200), id: "CrashID=bp-ID\n",
 		},
+	}
+}
+
+func breakpadOnMacOS() map[string]client {
+	macOS := pairs{
+		{"Crash%20Reporter", "Größe"},
+		{"CrashTime", "1767225600"},
+		{"ProductName", "Example"},
+		{"StartupTime", "1767225000"},
+		{"Version", "1.2.3"},
+	}
+	ofBreakpad, second := dumpLike(breakpadBoundary, 60_000), dumpLike(breakpadBoundary, 1000)
+	return map[string]client{
 		"macOS: a dump and a log, no line end between them": {
 			head: "POST /submit?product=Example&version=1.2.3&guid=5f3c2b1a HTTP/1.1\nHost: crash.example.org\nContent-type: multipart/form-data; boundary=" + breakpadBoundary +
 				"\nConnection: keep-alive\nAccept: */*\nUser-Agent: crash_report_sender/1.0 CFNetwork/1498 Darwin/23.6.0\nContent-Length: N\nAccept-Language: en-GB,en;q=0.9\nAccept-Encoding: gzip, deflate",
@@ -94,7 +111,5 @@ func TestBreakpadClients(t *testing.T) {
 			keeps: func(r reply) string { return strings.TrimSpace(r.body) }, // whatever the status
 			id:    "CrashID=bp-ID",
 		},
-	} {
-		t.Run(name, func(t *testing.T) { c.run(t, q, i) })
 	}
 }

@@ -77,8 +77,28 @@ func TestFirefoxClients(t *testing.T) {
 	t.Parallel()
 	q := startQueue(t)
 	i := startIntake(t, q.url)
+	for _, clients := range []map[string]client{geckoClients(t), curlClients(t), olderFirefoxes(t)} {
+		for name, c := range clients {
+			t.Run(name, func(t *testing.T) { c.run(t, q, i) })
+		}
+	}
+}
+
+// firefoxLine is how Firefox and its crash reporter ask; reporterAgent is the
+// reporter's name.
+const (
+	firefoxLine   = "POST /submit?id={ec8030f7-c20a-464f-9b0e-13a3a9e97384}&version=153.7.0&buildid=20260801120000 HTTP/1.1\nHost: crash.example.org"
+	reporterAgent = "\nUser-Agent: crashreporter/153.7.0 (linux x86_64)"
+	curlHead      = "\nAccept: */*\nContent-Length: N\nContent-Type: multipart/form-data; boundary=" + curlBoundary
+)
+
+// memoryReport is a file that is no dump.
+func memoryReport() string { return "\x1f\x8b\x08\x00" + noise(3000) }
+
+// geckoClients post by Firefox's own network code.
+func geckoClients(t *testing.T) map[string]client {
+	t.Helper()
 	sent := firefoxAnnotations()
-	text := inJSON(t, sent)
 	personal := map[string]string{"Email": "someone@example.org", "TelemetryClientId": "c", "TelemetryServerURL": "https://t.example.org", "TelemetrySessionId": "s"}
 	removed := []string{
 		"Removed Email from raw crash.", "Removed TelemetryClientId from raw crash.",
@@ -86,65 +106,76 @@ func TestFirefoxClients(t *testing.T) {
 	}
 	withPersonal := maps.Clone(sent)
 	maps.Copy(withPersonal, personal)
-
 	const agent = "\nUser-Agent: Mozilla/5.0 (X11; Linux x86_64; rv:153.0) Gecko/20100101 Firefox/153.0"
-	const reporter = "\nUser-Agent: crashreporter/153.7.0 (linux x86_64)"
 	const gecko = "\nAccept: */*\nAccept-Language: en-US,en;q=0.9\nAccept-Encoding: gzip, deflate, br, zstd\nContent-Type: multipart/form-data; boundary=" + geckoBoundary + "\nContent-Length: N\nConnection: keep-alive"
-	const curl = "\nAccept: */*\nContent-Length: N\nContent-Type: multipart/form-data; boundary=" + curlBoundary
-	const braces = "POST /submit?id={ec8030f7-c20a-464f-9b0e-13a3a9e97384}&version=153.7.0&buildid=20260801120000 HTTP/1.1\nHost: crash.example.org"
-	globbed := strings.NewReplacer("{", "", "}", "").Replace(braces)
-	ofGecko, ofCurl, large := dumpLike(geckoBoundary, 200_000), dumpLike(curlBoundary, 60_000), dumpLike(curlBoundary, 1_140_000)
-	report := "\x1f\x8b\x08\x00" + noise(3000)
-	old := pairs{{"BuildID", "20190801120000"}, {"ProductName", "Firefox"}, {"Theme", `classic/1.0;"x"`}, {"Version", "68.0"}}
-
-	for name, c := range map[string]client{
+	dump, report := dumpLike(geckoBoundary, 200_000), memoryReport()
+	return map[string]client{
 		"crashreporter, Gecko backend": {
-			head: braces + reporter + gecko + "\nPriority: u=4",
+			head: firefoxLine + reporterAgent + gecko + "\nPriority: u=4",
 			body: extraPart(geckoBoundary, "extra.json", inJSON(t, withPersonal)) +
-				typed(geckoBoundary, crash.MinidumpName, "0c9f2d1e.dmp", "application/vnd.tcpdump.pcap", ofGecko) + ending(geckoBoundary),
-			annotations: sent, dumps: map[string]string{crash.MinidumpName: ofGecko},
+				typed(geckoBoundary, crash.MinidumpName, "0c9f2d1e.dmp", "application/vnd.tcpdump.pcap", dump) + ending(geckoBoundary),
+			annotations: sent, dumps: map[string]string{crash.MinidumpName: dump},
 			notes: append([]string{"unknown content type: upload_file_minidump application/vnd.tcpdump.pcap"}, removed...),
 			keeps: crashIDLine(200, 299), id: "bp-ID",
 		},
+		"CrashSubmit": {
+			head: firefoxLine + agent + gecko,
+			body: extraPart(geckoBoundary, "blob", inJSON(t, sent)) + attachment(geckoBoundary, crash.MinidumpName, "0c9f2d1e.dmp", dump) +
+				typed(geckoBoundary, "memory_report", "0c9f2d1e.memory.json.gz", "application/gzip", report) +
+				attachment(geckoBoundary, crash.MinidumpName+"_browser", "0c9f2d1e-browser.dmp", dump[:5000]) + ending(geckoBoundary),
+			annotations: sent, dumps: map[string]string{crash.MinidumpName: dump, crash.MinidumpName + "_browser": dump[:5000], "memory_report": report},
+			notes: []string{"unknown content type: memory_report application/gzip"},
+			keeps: crashSubmit, id: "bp-ID",
+		},
+	}
+}
+
+// curlClients post by libcurl or by the program curl, which leaves out braces.
+func curlClients(t *testing.T) map[string]client {
+	t.Helper()
+	sent := firefoxAnnotations()
+	text := inJSON(t, sent)
+	globbed := strings.NewReplacer("{", "", "}", "").Replace(firefoxLine)
+	dump, large, report := dumpLike(curlBoundary, 60_000), dumpLike(curlBoundary, 1_140_000), memoryReport()
+	return map[string]client{
 		"crashreporter, curl backend: waits for leave to send": {
-			head: globbed + reporter + curl + "\nExpect: 100-continue",
+			head: globbed + reporterAgent + curlHead + "\nExpect: 100-continue",
 			body: extraPart(curlBoundary, "extra.json", text) + attachment(curlBoundary, crash.MinidumpName, "0c9f2d1e.dmp", large) +
 				attachment(curlBoundary, "memory_report", "0c9f2d1e.memory.json.gz", report) + ending(curlBoundary),
 			annotations: sent, dumps: map[string]string{crash.MinidumpName: large, "memory_report": report},
 			keeps: crashIDLine(100, 399), id: "bp-ID",
 		},
 		"crashreporter, libcurl backend": {
-			head: braces + reporter + curl,
+			head: firefoxLine + reporterAgent + curlHead,
 			body: extraPart(curlBoundary, "extra.json", text) +
-				attachment(curlBoundary, crash.MinidumpName, "0c9f2d1e.dmp", ofCurl) + ending(curlBoundary),
-			annotations: sent, dumps: map[string]string{crash.MinidumpName: ofCurl},
+				attachment(curlBoundary, crash.MinidumpName, "0c9f2d1e.dmp", dump) + ending(curlBoundary),
+			annotations: sent, dumps: map[string]string{crash.MinidumpName: dump},
 			keeps: crashIDLine(200, 200), id: "bp-ID",
 		},
-		"CrashSubmit": {
-			head: braces + agent + gecko,
-			body: extraPart(geckoBoundary, "blob", text) + attachment(geckoBoundary, crash.MinidumpName, "0c9f2d1e.dmp", ofGecko) +
-				typed(geckoBoundary, "memory_report", "0c9f2d1e.memory.json.gz", "application/gzip", report) +
-				attachment(geckoBoundary, crash.MinidumpName+"_browser", "0c9f2d1e-browser.dmp", ofGecko[:5000]) + ending(geckoBoundary),
-			annotations: sent, dumps: map[string]string{crash.MinidumpName: ofGecko, crash.MinidumpName + "_browser": ofGecko[:5000], "memory_report": report},
-			notes: []string{"unknown content type: memory_report application/gzip"},
-			keeps: crashSubmit, id: "bp-ID",
-		},
+	}
+}
+
+// olderFirefoxes are no longer made, and still post.
+func olderFirefoxes(t *testing.T) map[string]client {
+	t.Helper()
+	sent := firefoxAnnotations()
+	old := pairs{{"BuildID", "20190801120000"}, {"ProductName", "Firefox"}, {"Theme", `classic/1.0;"x"`}, {"Version", "68.0"}}
+	dump := dumpLike(curlBoundary, 60_000)
+	return map[string]client{
 		"the client before 2023": {
-			head: braces + "\nUser-Agent: Breakpad/1.0 (Linux)" + curl,
-			body: extraPart(curlBoundary, "extra.json", text) +
-				attachment(curlBoundary, crash.MinidumpName, "0c9f2d1e.dmp", ofCurl) + ending(curlBoundary),
-			annotations: sent, dumps: map[string]string{crash.MinidumpName: ofCurl},
+			head: firefoxLine + "\nUser-Agent: Breakpad/1.0 (Linux)" + curlHead,
+			body: extraPart(curlBoundary, "extra.json", inJSON(t, sent)) +
+				attachment(curlBoundary, crash.MinidumpName, "0c9f2d1e.dmp", dump) + ending(curlBoundary),
+			annotations: sent, dumps: map[string]string{crash.MinidumpName: dump},
 			keeps: crashIDLine(200, 399), id: "bp-ID",
 		},
 		"the client before Firefox 73: a part an annotation": {
-			head: braces + "\nUser-Agent: Breakpad/1.0 (Linux)" + curl,
+			head: firefoxLine + "\nUser-Agent: Breakpad/1.0 (Linux)" + curlHead,
 			body: old.parts(curlBoundary, quoted) +
-				attachment(curlBoundary, crash.MinidumpName, "0c9f2d1e.dmp", ofCurl) + ending(curlBoundary),
-			annotations: old.annotations(), dumps: map[string]string{crash.MinidumpName: ofCurl},
+				attachment(curlBoundary, crash.MinidumpName, "0c9f2d1e.dmp", dump) + ending(curlBoundary),
+			annotations: old.annotations(), dumps: map[string]string{crash.MinidumpName: dump},
 			keeps: crashIDLine(200, 399), id: "bp-ID",
 		},
-	} {
-		t.Run(name, func(t *testing.T) { c.run(t, q, i) })
 	}
 }
 

@@ -55,6 +55,15 @@ func write(t *testing.T, path, text string) {
 	}
 }
 
+// replace puts a file in another's place, so that nobody sees half of it.
+func replace(t *testing.T, path, text string) {
+	t.Helper()
+	write(t, path+".new", text)
+	if err := os.Rename(path+".new", path); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // watched starts to watch a file and returns its rules, and the log behind the
 // first load.
 func watched(t *testing.T, path string, every time.Duration, hangup <-chan os.Signal) (*liveRules, events) {
@@ -96,13 +105,13 @@ func TestRulesFollowTheirFile(t *testing.T) {
 	}
 	expect("first", 0)
 
-	write(t, path, onlyRule("second", "reject"))
+	replace(t, path, onlyRule("second", "reject"))
 	if event := log.next(t); event["level"] != "info" || event["hash"] != throttle.Hash([]byte(onlyRule("second", "reject"))) {
 		t.Errorf("logged %v", event)
 	}
 	expect("second", 0)
 
-	write(t, path, "rules:\n  - name: third\n    when: nope\n    verdict: accept\n")
+	replace(t, path, "rules:\n  - name: third\n    when: nope\n    verdict: accept\n")
 	event := log.next(t)
 	if event["level"] != "error" || event["line"] != 3.0 || event["column"] != 11.0 || event["rule"] != "third" ||
 		!strings.Contains(event["error"].(string), "rules.yaml:3:11: rule third: unknown name nope") {
@@ -122,10 +131,7 @@ func TestRulesFollowTheirFile(t *testing.T) {
 	expect("second", 1)
 
 	// The same file as before is a change too, after one that was wrong.
-	write(t, path+".new", onlyRule("second", "reject"))
-	if err := os.Rename(path+".new", path); err != nil {
-		t.Fatal(err)
-	}
+	replace(t, path, onlyRule("second", "reject"))
 	log.next(t)
 	expect("second", 0)
 	if page := rules.page(); page.LastError != nil {
@@ -194,6 +200,43 @@ func TestHangupReloadsRules(t *testing.T) {
 	log.next(t)
 	if got := rules.Judge(nil); got.Rule != "new" {
 		t.Errorf("rule %s decides", got.Rule)
+	}
+}
+
+// blocked is a log that holds up whoever writes to it.
+type blocked struct{ begun, leave chan struct{} }
+
+func (b blocked) Write(p []byte) (int, error) {
+	close(b.begun)
+	<-b.leave
+	return len(p), nil
+}
+
+// A reload that hangs, as on a network file system that is away, does not keep
+// intake from stopping.
+func TestStopDoesNotWaitForAHungReload(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "rules.yaml")
+	write(t, path, onlyRule("old", "accept"))
+	rules, err := newRules(path, zerolog.Nop(), liveNames())
+	if err != nil {
+		t.Fatal(err)
+	}
+	log := blocked{make(chan struct{}), make(chan struct{})}
+	defer close(log.leave)
+	rules.log = zerolog.New(log)
+	hangup := make(chan os.Signal, 1)
+	hangup <- syscall.SIGHUP
+	stop := (&Server{rules: ruleSets{live: rules}, hangup: hangup}).watchRules(t.Context())
+	<-log.begun
+	stopped := make(chan struct{})
+	go func() {
+		stop()
+		close(stopped)
+	}()
+	select {
+	case <-stopped:
+	case <-time.After(10 * time.Second):
+		t.Error("it has not stopped after 10 s")
 	}
 }
 

@@ -2,6 +2,7 @@ package intake_test
 
 import (
 	"encoding/json"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -16,7 +17,8 @@ func TestRulesChangeUnderway(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "rules.yaml")
 	put := func(rules string) {
 		t.Helper()
-		if err := os.WriteFile(path, []byte(rules), 0o600); err != nil {
+		// In two steps, so that intake never sees half of it.
+		if err := errors.Join(os.WriteFile(path+".new", []byte(rules), 0o600), os.Rename(path+".new", path)); err != nil {
 			t.Fatal(err)
 		}
 	}

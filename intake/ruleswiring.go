@@ -2,6 +2,7 @@ package intake
 
 import (
 	"context"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
@@ -56,8 +57,12 @@ func (r ruleSets) Judge(annotations crash.Annotations) throttle.Ruling {
 	return ruling
 }
 
+// rulesStop is how long a reload that is under way may take when intake stops.
+const rulesStop = time.Second
+
 // watchRules watches the rules' files until ctx ends or what it returns is
-// called, which waits for the end.
+// called, which waits for the end; but not for a file system that is away, on
+// which a read may hang for ever: the watcher has nothing that must be closed.
 func (s *Server) watchRules(ctx context.Context) (stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	done := make(chan struct{})
@@ -67,6 +72,9 @@ func (s *Server) watchRules(ctx context.Context) (stop func()) {
 	}()
 	return func() {
 		cancel()
-		<-done
+		select {
+		case <-done:
+		case <-time.After(rulesStop):
+		}
 	}
 }

@@ -2,7 +2,10 @@ package main
 
 import (
 	"errors"
+	"os"
+	"os/signal"
 	"strings"
+	"syscall"
 
 	"github.com/yagi-crash/yagi/intake"
 )
@@ -11,6 +14,10 @@ type rules struct {
 	Check   rulesCheck   `cmd:"" help:"Tell whether intake would take a file of throttle rules."`
 	Explain rulesExplain `cmd:"" help:"Tell which throttle rule decides on a report, and why."`
 }
+
+// endAtOnce has Ctrl-C end the program at once, as it would without main: these
+// commands wait for a person's input and for files, and leave nothing undone.
+func endAtOnce() { signal.Reset(os.Interrupt, syscall.SIGTERM) }
 
 // loadRules ends the command with exitTrouble when a file can be read and is no
 // good.
@@ -44,6 +51,7 @@ Examples:
 
 // Run prints what there is to say of the file.
 func (c *rulesCheck) Run(s *session) error {
+	endAtOnce()
 	set, err := loadRules(c.File)
 	if err != nil {
 		return err

@@ -1,10 +1,15 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 )
 
 func file(t *testing.T, name, text string) (path string) {
@@ -21,12 +26,15 @@ func file(t *testing.T, name, text string) (path string) {
 func TestRulesCheck(t *testing.T) {
 	warned := file(t, "warned.yaml", "rules:\n  - {name: a, when: has(\"x\"), verdict: accept}\n")
 	bad := file(t, "bad.yaml", "rules:\n  - {name: a, when: nope, verdict: accept}\n  - {name: b, when: true, verdict: none}\n")
+	large := file(t, "large.yaml", "rules: []"+strings.Repeat(" ", 1<<20))
 	for source, want := range map[string]outcome{
-		"mozilla":     {0, "count    16\n", ""},
-		warned:        {0, "warning  " + warned + ":2:5: rule a: this last rule does not decide", ""},
-		bad:           {1, "", bad + ":2:21: rule a: unknown name nope\n" + bad + ":3:36: rule b: \"none\" is no verdict"},
-		"absent.yaml": {2, "", "no such file"},
-		"mozzila":     {2, "", "accept_all and mozilla"},
+		large:             {1, "", large + ":1:1: the file is larger than 1 MiB"},
+		t.TempDir() + "/": {2, "", "is not a regular file"},
+		"mozilla":         {0, "count    16\n", ""},
+		warned:            {0, "warning  " + warned + ":2:5: rule a: this last rule does not decide", ""},
+		bad:               {1, "", bad + ":2:21: rule a: unknown name nope\n" + bad + ":3:36: rule b: \"none\" is no verdict"},
+		"absent.yaml":     {2, "", "no such file"},
+		"mozzila":         {2, "", "accept_all and mozilla"},
 	} {
 		got := crashctl(t, nil, "rules", "check", source)
 		if got.code != want.code || !strings.Contains(got.out, want.out) || !strings.Contains(got.errors, want.errors) || (want.errors == "") != (got.errors == "") {
@@ -108,5 +116,39 @@ func TestReportFromStandardInput(t *testing.T) {
 	document, err := readReport("-", strings.NewReader("{}"))
 	if err != nil || string(document) != "{}" {
 		t.Errorf("got %q, %v", document, err)
+	}
+}
+
+// asCrashctl has TestMain do what main does.
+const asCrashctl = "TEST_AS_CRASHCTL"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(asCrashctl) != "" {
+		main()
+	}
+	os.Exit(m.Run())
+}
+
+// Ctrl-C ends the program while it waits for a report.
+func TestInterruptWhileReading(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	command := exec.CommandContext(ctx, os.Args[0], "rules", "explain", "mozilla", "-")
+	command.Env = append(os.Environ(), asCrashctl+"=yes")
+	stdin, err := command.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := command.Start(); err != nil {
+		t.Fatal(err)
+	}
+	// More than a pipe holds: once it is written, the program reads.
+	_, err = stdin.Write(make([]byte, 1<<20))
+	if err := errors.Join(err, command.Process.Signal(os.Interrupt)); err != nil {
+		t.Error(err)
+	}
+	_ = command.Wait() // that it was ended is what is asked for
+	if status, ok := command.ProcessState.Sys().(syscall.WaitStatus); !ok || status.Signal() != syscall.SIGINT {
+		t.Errorf("%s, want it ended by SIGINT", command.ProcessState)
 	}
 }

@@ -36,6 +36,7 @@ Examples:
 
 // Run prints the explanation.
 func (c *rulesExplain) Run(s *session) error {
+	endAtOnce()
 	set, err := loadRules(c.File)
 	if err != nil {
 		return err

@@ -5,7 +5,8 @@
 // Facts are those of CPython 3.11 (Modules/_json.c, Objects/unicodeobject.c),
 // which Antenna runs on. What json.loads takes beyond RFC 8259 is NaN,
 // Infinity, -Infinity and halves of surrogate pairs; what it refuses beyond it
-// is a byte order mark.
+// is a byte order mark. Bounds of their own keep large values cheap: MaxSpelled,
+// and 100,000 values a document.
 package pyjson
 
 import "errors"
@@ -14,9 +15,14 @@ import "errors"
 // 1,000, its limit of recursion.
 const maxDepth = 1000
 
+// maxNodes is how many values a document may have, its objects' keys included;
+// a node takes 16 bytes. Firefox's TelemetryEnvironment has some thousands.
+const maxNodes = 100_000
+
 var (
 	errSyntax = errors.New("not JSON")
 	errDepth  = errors.New("JSON nested too deeply")
+	errNodes  = errors.New("JSON of too many values")
 )
 
 // kind is a value's type.
@@ -74,6 +80,9 @@ func (p *parser) run() error {
 		}
 		if len(p.open) == 0 {
 			break
+		}
+		if len(p.nodes) > maxNodes {
+			return errNodes
 		}
 	}
 	if p.space(); p.at != len(p.text) {

@@ -11,10 +11,16 @@ import (
 	"unicode/utf8"
 )
 
+// MaxSpelled is the largest value that is spelled if it is not a string, in bytes
+// of JSON. Spelling takes many times a value's size, and there is nothing
+// sensible that a rule could compare a longer text with.
+const MaxSpelled = 64 << 10
+
 // Text returns what Python's str says of a JSON value: a string as it is, null
 // as None, 1.0 as 1.0, an object as the dict {'a': None}. What is not JSON comes
 // back as it is. A half of a surrogate pair, which Python's strings may have,
-// is the three bytes that UTF-8 would spell it with.
+// is the three bytes that UTF-8 would spell it with. Unlike Python's, the text of
+// what is not a string and above MaxSpelled is empty.
 func Text(raw json.RawMessage) string {
 	if n := len(raw); n > 1 && raw[0] == '"' && raw[n-1] == '"' && bytes.IndexByte(raw, '\\') < 0 {
 		return string(raw[1 : n-1])
@@ -27,6 +33,9 @@ func AppendText(b []byte, raw json.RawMessage) []byte {
 	if n := len(raw); n > 1 && raw[0] == '"' && raw[n-1] == '"' {
 		return unquote(b, raw[1:n-1])
 	}
+	if len(raw) > MaxSpelled {
+		return b
+	}
 	var doc Doc
 	if err := doc.Parse(raw); err != nil {
 		return append(b, raw...)
@@ -34,10 +43,13 @@ func AppendText(b []byte, raw json.RawMessage) []byte {
 	return append(b, doc.Root().String()...)
 }
 
-// String is what Python's str says of the value.
+// String is what Python's str says of the value; see Text.
 func (v Value) String() string {
 	if v.node().kind == text {
 		return Text(v.raw())
+	}
+	if len(v.raw()) > MaxSpelled {
+		return ""
 	}
 	var b strings.Builder
 	v.repr(&b)
@@ -69,8 +81,18 @@ func (v Value) repr(b *strings.Builder) {
 	case float:
 		b.WriteString(floatText(string(raw)))
 	case word:
-		b.WriteString(map[string]string{"null": "None", "true": "True", "false": "False"}[string(raw)])
+		b.WriteString(wordText(raw))
 	}
+}
+
+func wordText(raw []byte) string {
+	switch raw[0] {
+	case 'n':
+		return "None"
+	case 't':
+		return "True"
+	}
+	return "False"
 }
 
 // reprDict writes an object as a dict: a repeated key stands where it was first

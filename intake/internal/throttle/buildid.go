@@ -10,7 +10,7 @@ import (
 // buildAge returns how old a build id is, in days: from the midnight that began
 // its day to now, both UTC. A build id is a time such as 20161231235959, of
 // which only the day counts. Of anything else it is NaN, with which no
-// comparison holds.
+// comparison but != holds.
 //
 // The details are those of Antenna's regular expression ^20\d{12}$ and of
 // Python's strptime("%Y%m%d"): decimal digits of any script where \d stands,

@@ -14,8 +14,9 @@ import (
 	"github.com/expr-lang/expr/vm"
 )
 
-// Bounds of a condition. It has no loops, so with these the time that it takes
-// grows with the report at most.
+// Bounds of a condition. It has no loops and no variables, and makes no text that
+// is longer than those of the report; so with these the time that it takes grows
+// with the report at most.
 const (
 	maxCondition      = 4 << 10 // bytes; it bounds the parser's recursion
 	maxConditionNodes = 300
@@ -61,6 +62,9 @@ func compile(text string, env map[string]any) (condition, *fault) {
 	if err != nil {
 		return condition{}, &fault{0, firstLine(err.Error())}
 	}
+	if allowed.sum != nil {
+		return condition{}, &fault{byteAt(text, allowed.sum.Location().From), "only numbers can be added"}
+	}
 	return condition{program, allowed.root == "true"}, nil
 }
 
@@ -83,7 +87,8 @@ func byteAt(s string, character int) int {
 type allowed struct {
 	at   int // character
 	text string
-	root string // the node that was visited last is the whole expression
+	sum  ast.Node // an addition of what may not be numbers; nil: none, or the check of types failed
+	root string   // the node that was visited last is the whole expression
 }
 
 // Visit implements ast.Visitor.
@@ -98,6 +103,8 @@ func (a *allowed) Visit(node *ast.Node) {
 		if n.Value == "$env" {
 			a.refuse(n, "there is no $env")
 		}
+	case *ast.VariableDeclaratorNode:
+		a.refuse(n, "there are no variables")
 	case *ast.BinaryNode:
 		a.operator(n)
 	}
@@ -110,6 +117,12 @@ func (a *allowed) operator(n *ast.BinaryNode) {
 	case "+":
 		if isText(n.Left) || isText(n.Right) {
 			a.refuse(n, "texts cannot be added")
+		} else if !isNumber(n.Left) || !isNumber(n.Right) {
+			a.sum = n
+		}
+	case "==", "!=":
+		if isNested(n.Left) || isNested(n.Right) {
+			a.refuse(n, "lists and maps cannot be compared")
 		}
 	case "matches":
 		if _, ok := n.Right.(*ast.StringNode); !ok {
@@ -118,7 +131,22 @@ func (a *allowed) operator(n *ast.BinaryNode) {
 	}
 }
 
-func isText(n ast.Node) bool { return n.Type() != nil && n.Type().Kind() == reflect.String }
+func isText(n ast.Node) bool { return kindOf(n) == reflect.String }
+
+func isNumber(n ast.Node) bool { return kindOf(n) == reflect.Int || kindOf(n) == reflect.Float64 }
+
+func isNested(n ast.Node) bool {
+	return slices.Contains([]reflect.Kind{reflect.Slice, reflect.Array, reflect.Map}, kindOf(n))
+}
+
+// kindOf returns Invalid, or Interface, for what has a type only when it is
+// evaluated.
+func kindOf(n ast.Node) reflect.Kind {
+	if n.Type() == nil {
+		return reflect.Invalid
+	}
+	return n.Type().Kind()
+}
 
 func (a *allowed) refuse(n ast.Node, text string) {
 	if a.text == "" {

@@ -75,6 +75,9 @@ func (r *reader) content(root *yaml.Node, c *content) {
 	}
 	env := environment(&view{}, c)
 	for i, n := range nodes {
+		if len(r.problems) >= maxProblems { // further ones are not told
+			break
+		}
 		r.rule = cmp.Or(nameOf(n), fmt.Sprintf("#%d", i+1))
 		next := r.readRule(n, env)
 		switch {

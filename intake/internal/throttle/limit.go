@@ -17,15 +17,18 @@ import (
 // many a second for each value of an annotation; what is beyond gets the
 // verdict. Each process counts for itself.
 type Limit struct {
-	Key       string  `json:"key"`        // the annotation
-	PerSecond float64 `json:"per_second"` // reports, for each of its values
-	Burst     float64 `json:"burst"`      // reports that may come at once
+	Key       string  `json:"key"`        // the annotation, never empty
+	PerSecond float64 `json:"per_second"` // reports, for each of its values; above 0
+	Burst     float64 `json:"burst"`      // reports that may come at once, from 1 on
 	Verdict   string  `json:"verdict"`    // defer or reject
 }
 
 // maxLimitKeys is how many values of the annotation a limit knows at a time.
 // One that has not been seen for longest is forgotten, and begins anew.
 const maxLimitKeys = 10_000
+
+// minPerSecond is the lowest rate of a limit, about one report in twelve days.
+const minPerSecond = 1e-6
 
 // limiter counts the reports of each value.
 type limiter struct {
@@ -90,8 +93,8 @@ func (r *reader) limit(n *yaml.Node) *limiter {
 		return func(n *yaml.Node) { given[key] = true; into(n) }
 	}
 	r.fields(n, map[string]func(*yaml.Node){
-		"key":        read("key", func(n *yaml.Node) { l.Key = r.name(n) }),
-		"per_second": read("per_second", func(n *yaml.Node) { l.PerSecond = r.number(n, 0, 1e6) }),
+		"key":        read("key", func(n *yaml.Node) { l.Key = r.limitKey(n) }),
+		"per_second": read("per_second", func(n *yaml.Node) { l.PerSecond = r.number(n, minPerSecond, 1e6) }),
 		"burst":      read("burst", func(n *yaml.Node) { l.Burst = r.whole(n, 1, 1e6) }),
 		"verdict":    read("verdict", func(n *yaml.Node) { outcome = r.outcome(n) }),
 	}, "key, per_second, burst, verdict")
@@ -105,6 +108,14 @@ func (r *reader) limit(n *yaml.Node) *limiter {
 	}
 	l.Verdict = outcome.String()
 	return newLimiter(l, outcome)
+}
+
+func (r *reader) limitKey(n *yaml.Node) string {
+	if n.Kind == yaml.ScalarNode && n.Tag != "!!null" && n.Value == "" {
+		r.refuse(n, "the limit's key is empty")
+		return ""
+	}
+	return r.name(n)
 }
 
 // whole returns a number without a fraction.

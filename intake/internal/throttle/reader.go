@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"regexp"
 	"strconv"
 	"strings"
 	"unicode"
@@ -172,7 +171,10 @@ func (r *reader) name(n *yaml.Node) string {
 	return s
 }
 
-func isName(s string) bool { return regexp.MustCompile(`^[A-Za-z0-9_]{1,100}$`).MatchString(s) }
+func isName(s string) bool {
+	const letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_"
+	return s != "" && len(s) <= 100 && strings.Trim(s, letters) == ""
+}
 
 // shape says what a node is.
 func shape(n *yaml.Node) string {
@@ -191,36 +193,52 @@ func shape(n *yaml.Node) string {
 	return strconv.Quote(n.Value)
 }
 
+// place is a byte of a file.
+type place struct {
+	line int // from 0
+	at   int // byte of the line
+}
+
 // within returns where in the file the byte of a scalar's value stands. A scalar
 // loses quotes, indentation and line ends on its way from the file, but its
-// other characters stay in order, and so they are looked up one by one.
-func (r *reader) within(n *yaml.Node, byteAt int) (line, column int) {
-	line, column = n.Line-1, n.Column-1
-	if n.Style&(yaml.LiteralStyle|yaml.FoldedStyle) != 0 {
-		line, column = line+1, 0
+// other characters stay in order, and so they are looked up one by one. One that
+// the file has only as an escape ends the search.
+func (r *reader) within(n *yaml.Node, until int) (line, column int) {
+	if n.Line > len(r.lines) { // YAML knows other line ends as well
+		return n.Line, n.Column
 	}
-	if n.Style&(yaml.SingleQuotedStyle|yaml.DoubleQuotedStyle) != 0 {
-		column++
+	next := place{n.Line - 1, byteAt(r.lines[n.Line-1], n.Column-1)}
+	found := next
+	switch {
+	case n.Style&(yaml.LiteralStyle|yaml.FoldedStyle) != 0:
+		next = place{n.Line, 0}
+	case n.Style&(yaml.SingleQuotedStyle|yaml.DoubleQuotedStyle) != 0:
+		next.at++
 	}
-	found := [2]int{n.Line, n.Column}
 	for i, want := range n.Value {
 		if unicode.IsSpace(want) {
 			continue
 		}
-		for ; line < len(r.lines); line, column = line+1, 0 {
-			text := []rune(r.lines[line])
-			for column < len(text) && text[column] != want {
-				column++
-			}
-			if column < len(text) {
-				break
-			}
-		}
-		found = [2]int{line + 1, column + 1}
-		if i >= byteAt {
+		here, ok := r.find(want, next)
+		if !ok {
 			break
 		}
-		column++
+		found, next = here, place{here.line, here.at + utf8.RuneLen(want)}
+		if i >= until {
+			break
+		}
 	}
-	return found[0], found[1]
+	return found.line + 1, utf8.RuneCountInString(r.lines[found.line][:found.at]) + 1
+}
+
+// find returns where a character stands next.
+func (r *reader) find(want rune, from place) (found place, ok bool) {
+	for line := from.line; line < len(r.lines); line++ {
+		begin := min(from.at, len(r.lines[line]))
+		if n := strings.IndexRune(r.lines[line][begin:], want); n >= 0 {
+			return place{line, begin + n}, true
+		}
+		from.at = 0
+	}
+	return place{}, false
 }

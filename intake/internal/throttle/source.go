@@ -29,8 +29,9 @@ func IsFile(source string) bool {
 }
 
 // Read returns the bytes of a rule set: of the file, or of the built-in of that
-// name. An unknown name is an error that lists the known ones, and a file
-// above MaxFile is an error too.
+// name. An unknown name is an error that lists the known ones, a file above
+// MaxFile is a *FileError, and what is not a regular file is an error: opening a
+// pipe may hang.
 func Read(source string) ([]byte, error) {
 	if !IsFile(source) {
 		data, err := builtin.ReadFile(source + ".yaml")
@@ -38,6 +39,13 @@ func Read(source string) ([]byte, error) {
 			return nil, fmt.Errorf("no rule set named %q: there are %s and %s, and files, whose names have a slash or end in .yaml", source, AcceptAll, Mozilla)
 		}
 		return data, nil
+	}
+	info, err := os.Stat(source)
+	if err != nil {
+		return nil, fmt.Errorf("reading throttle rules: %w", err)
+	}
+	if !info.Mode().IsRegular() {
+		return nil, errors.New("reading throttle rules: " + source + " is not a regular file")
 	}
 	f, err := os.Open(filepath.Clean(source))
 	if err != nil {
@@ -48,7 +56,7 @@ func Read(source string) ([]byte, error) {
 		return nil, fmt.Errorf("reading throttle rules: %w", err)
 	}
 	if len(data) > MaxFile {
-		return nil, errors.New("reading throttle rules: " + source + " is larger than 1 MiB")
+		return nil, &FileError{source, []Problem{{1, 1, "", "the file is larger than 1 MiB"}}}
 	}
 	return data, nil
 }

@@ -17,9 +17,14 @@ type view struct {
 	aliases     map[string][]string
 	now         func() time.Time
 
+	// The texts of the annotations that the report has and rules have asked for,
+	// by the name asked: many rules look at the same few.
+	texts map[string]string
+
 	// The document that json read last: one annotation is usually asked for
 	// several of its members.
 	doc   pyjson.Doc
+	read  bool   // there is one
 	docOf string // the annotation's name
 	isDoc bool   // it is JSON
 	bytes []byte // its text
@@ -30,7 +35,8 @@ const maxKept = 64 << 10
 
 // look turns the view to another report.
 func (v *view) look(annotations crash.Annotations) {
-	v.annotations, v.docOf, v.isDoc = annotations, "", false
+	v.annotations, v.read = annotations, false
+	clear(v.texts)
 	if cap(v.bytes) > maxKept {
 		v.doc, v.bytes = pyjson.Doc{}, nil
 	}
@@ -71,14 +77,22 @@ func (v *view) has(name string) bool {
 func (v *view) text(name string) string { return v.textOr(name, "") }
 
 func (v *view) textOr(name, otherwise string) string {
+	if text, known := v.texts[name]; known {
+		return text
+	}
 	raw, ok := v.find(name)
 	if !ok {
 		return otherwise
 	}
-	return pyjson.Text(raw)
+	text := pyjson.Text(raw)
+	if v.texts == nil {
+		v.texts = map[string]string{}
+	}
+	v.texts[name] = text
+	return text
 }
 
-// number is NaN, with which no comparison holds, for what is not a number.
+// number is NaN, with which no comparison but != holds, for what is not a number.
 func (v *view) number(name string) float64 {
 	n, err := strconv.ParseFloat(strings.TrimSpace(v.text(name)), 64)
 	if err != nil {
@@ -108,10 +122,10 @@ func (v *view) jsonInt(name, path string) int {
 
 // member finds a value within an annotation that is itself a JSON document.
 func (v *view) member(name, path string) (value pyjson.Value, ok bool) {
-	if v.docOf != name {
+	if !v.read || v.docOf != name {
 		raw, ok := v.find(name)
 		v.bytes = pyjson.AppendText(v.bytes[:0], raw)
-		v.docOf, v.isDoc = name, ok && v.doc.Parse(v.bytes) == nil
+		v.read, v.docOf, v.isDoc = true, name, ok && v.doc.Parse(v.bytes) == nil
 	}
 	if !v.isDoc {
 		return pyjson.Value{}, false
