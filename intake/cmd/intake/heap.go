@@ -7,7 +7,7 @@ import (
 
 // gcPercent is how much garbage may lie beside what is in use. Go's own 100 makes
 // ten thousand slow clients cost half as much again (make crowd).
-const gcPercent = 75
+const gcPercent = 50
 
 // boundHeap has the garbage collector keep the process within a limit, in bytes.
 // Who sets Go's own variables is left alone.
