@@ -3,20 +3,14 @@ package intake
 import (
 	"errors"
 	"io"
-	"runtime"
 	"testing"
 	"testing/iotest"
 	"testing/synctest"
 	"time"
 
-	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/rs/zerolog"
-	"golang.org/x/sync/semaphore"
 
 	"github.com/yagi-crash/yagi/pkg/crash"
-	"github.com/yagi-crash/yagi/pkg/queue"
 )
 
 // trickle yields a byte each time it is asked, after a while.
@@ -62,39 +56,4 @@ func TestLeastRate(t *testing.T) {
 			})
 		})
 	}
-}
-
-// An outage costs no memory that is not given back: nats.go keeps some of every
-// request that it cannot send.
-func TestAttemptsWithoutAConnectionLeaveNothing(t *testing.T) {
-	nc, err := queue.Connect(queue.Config{URL: "nats://127.0.0.1:1"}, "test", zerolog.Nop())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer nc.Close()
-	js, err := jetstream.New(nc)
-	if err != nil {
-		t.Fatal(err)
-	}
-	q := &jetStreamQueue{
-		nc: nc, js: js, partitions: 1, timeout: time.Second, inflight: semaphore.NewWeighted(1), capacity: 1,
-		metrics: newMetrics(prometheus.NewRegistry(), 1),
-	}
-	before := heap()
-	const attempts = 20_000
-	for range attempts {
-		if err := q.attempt(t.Context(), &nats.Msg{Header: nats.Header{}}, 0); classify(err) != again {
-			t.Fatalf("got %v, want an error that is worth another attempt", err)
-		}
-	}
-	if grown := heap() - before; grown > attempts*50 {
-		t.Errorf("%d attempts left %d bytes behind", attempts, grown)
-	}
-}
-
-func heap() int64 {
-	runtime.GC()
-	var m runtime.MemStats
-	runtime.ReadMemStats(&m)
-	return int64(m.HeapAlloc)
 }
