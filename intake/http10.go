@@ -38,10 +38,7 @@ func (s *submit) serveHidden(w http.ResponseWriter, r *http.Request) {
 	taken := r.WithContext(r.Context())
 	taken.ContentLength = -1
 	taken.Body = io.NopCloser(&hiddenBody{r: buffered.Reader})
-	s.answer(taken, conn, func(a reply) {
-		_ = conn.SetWriteDeadline(time.Now().Add(replyTimeout)) // a client that is gone is told nothing
-		_, _ = conn.Write(a.http10())
-	})
+	s.answer(taken, conn, func(a reply) { _, _ = conn.Write(a.http10()) }) // a client that is gone is told nothing
 	hangUp(conn, buffered.Reader)
 }
 

@@ -206,20 +206,27 @@ func (s *system) config() queue.Config {
 	return queue.Config{URL: s.natsURL, Partitions: 1, Replicas: 1, StreamMaxBytes: 8 << 30, MaxAckPending: 100}
 }
 
+// jetStream is a connection to the queue of somebody else than the tiers.
+func (s *system) jetStream(t *testing.T) jetstream.JetStream {
+	t.Helper()
+	nc, err := queue.Connect(s.config(), "test", zerolog.Nop())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(nc.Close)
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return js
+}
+
 // applyStreams makes the streams as crashctl does, as soon as the server is up.
 // A message in the hands of a killed uploader comes back after the ack wait,
 // which is shortened: a test need not wait a minute.
 func (s *system) applyStreams(t *testing.T) {
 	t.Helper()
-	nc, err := queue.Connect(s.config(), "ops", zerolog.Nop())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer nc.Close()
-	js, err := jetstream.New(nc)
-	if err != nil {
-		t.Fatal(err)
-	}
+	js := s.jetStream(t)
 	eventually(t, "applying the streams", 20*time.Second, func() error {
 		plan, err := queue.Plan(t.Context(), js, s.config())
 		if err != nil {

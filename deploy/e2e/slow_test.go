@@ -14,8 +14,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats.go/jetstream"
-	"github.com/rs/zerolog"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/yagi-crash/yagi/pkg/crash"
@@ -75,16 +73,7 @@ func TestSlowClients(t *testing.T) {
 // queued is how many reports the queue has.
 func (s *system) queued(t *testing.T) uint64 {
 	t.Helper()
-	nc, err := queue.Connect(s.config(), "test", zerolog.Nop())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer nc.Close()
-	js, err := jetstream.New(nc)
-	if err != nil {
-		t.Fatal(err)
-	}
-	stream, err := js.Stream(t.Context(), queue.StreamName(0))
+	stream, err := s.jetStream(t).Stream(t.Context(), queue.StreamName(0))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -96,14 +96,10 @@ func (r *replay) ReadAt(p []byte, off int64) (n int, err error) {
 	if err != nil {
 		return 0, err
 	}
-	for n < len(p) && err == nil {
-		var more int
-		more, err = r.plain.Read(p[n:])
-		n += more
-	}
+	n, err = io.ReadFull(r.plain, p)
 	r.at += int64(n)
-	if n == len(p) {
-		err = nil
+	if errors.Is(err, io.ErrUnexpectedEOF) {
+		err = io.EOF
 	}
 	return n, err
 }

@@ -122,6 +122,18 @@ func TestInflatedTakesNoRoom(t *testing.T) {
 	}
 }
 
+// A compressed body that is too large is not decompressed to its end, where it has
+// a wrong checksum here.
+func TestTooLargeIsNotReadOn(t *testing.T) {
+	body := field("ProductName", "Firefox") + file("a", "application/octet-stream", strings.Repeat("x", 2<<20)) + end
+	limits := DefaultLimits()
+	limits.Kept = 1 << 20
+	_, err := parse(request(formData, "gzip", strings.NewReader(flip(gzipped(t, body), -5)), -1), limits)
+	if refusal, ok := errors.AsType[*crash.Refusal](err); !ok || refusal.Reason != crash.ReasonTooLarge {
+		t.Errorf("got %v, want too_large", err)
+	}
+}
+
 // A dump of a compressed body is an io.ReaderAt as the standard library wants it.
 func TestDumpIsAReaderAt(t *testing.T) {
 	for _, encoding := range []string{"gzip", ""} {

@@ -66,12 +66,7 @@ func (p *Post) Parse(window []byte) (*crash.Report, error) {
 	src := &counted{src: plain}
 	parser := parser{limits: p.limits, parts: newMultipart(src, p.boundary, window), src: src, plain: p.again()}
 	parser.report.Annotations = crash.Annotations{}
-	err = parser.run()
-	// A wrong checksum shows at the very end, and comes first, as in Antenna.
-	if _, late := io.Copy(io.Discard, plain); err == nil || isDamage(late) {
-		err = late
-	}
-	if err != nil {
+	if err := finish(plain, parser.run()); err != nil {
 		return nil, refusal(err)
 	}
 	if _, err := behind.ReadByte(); err == nil {
@@ -82,6 +77,19 @@ func (p *Post) Parse(window []byte) (*crash.Report, error) {
 		return nil, crash.Malformed(crash.ReasonNoAnnotations, nil)
 	}
 	return &parser.report, nil
+}
+
+// finish reads a body behind what was parsed of it, and returns why the report is
+// refused. A wrong checksum shows at the very end, and comes before what is wrong
+// within, as in Antenna; of a body that is too large the rest is not looked at.
+func finish(plain io.Reader, err error) error {
+	if r, ok := errors.AsType[*crash.Refusal](refusal(err)); ok && r.Status != http.StatusBadRequest {
+		return err
+	}
+	if _, late := io.Copy(io.Discard, plain); err == nil || isDamage(late) {
+		return late
+	}
+	return err
 }
 
 // refusal makes sure that an error tells the client something.
