@@ -6,8 +6,8 @@ PACKAGES = $(MODULES:%=./%/...)
 PROGRAMS = ./intake/cmd/intake ./uploader/cmd/uploader ./deploy/cmd/local ./deploy/cmd/crashctl
 
 # How many inputs each fuzz target tries. A duration (10m) works too, but then a
-# target may fail with "context deadline exceeded" and no input: golang/go#75804,
-# mended in Go 1.27.
+# target may fail with "context deadline exceeded" and no input (golang/go#75804,
+# mended in Go 1.27), and pass when the time ends within an input that hangs.
 FUZZTIME ?= 100000x
 
 GOLANGCI_VERSION = 2.15.0
