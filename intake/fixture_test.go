@@ -68,10 +68,11 @@ func (q *testQueue) apply(t *testing.T) {
 	}
 }
 
-// stored returns every report in the stream.
+// stored returns every report in the streams, and checks its every digest.
 func (q *testQueue) stored(t *testing.T) []*crash.Sealed {
 	t.Helper()
 	var all []*crash.Sealed
+	reader := queue.NewReader(q.js.Conn())
 	for p := range q.cfg.Partitions {
 		stream, err := q.js.Stream(t.Context(), queue.StreamName(p))
 		if err != nil {
@@ -83,7 +84,14 @@ func (q *testQueue) stored(t *testing.T) []*crash.Sealed {
 			if err != nil {
 				t.Fatal(err)
 			}
-			s, err := queue.Decode(msg.Header, msg.Data)
+			if msg.Subject == queue.ChunkSubject(p) {
+				continue
+			}
+			m, err := queue.ReadManifest(msg.Header)
+			if err != nil {
+				t.Fatal(err)
+			}
+			s, err := reader.Read(t.Context(), queue.StreamName(p), m, msg.Data)
 			if err != nil {
 				t.Fatal(err)
 			}

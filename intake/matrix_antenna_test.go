@@ -15,7 +15,7 @@ import (
 	"github.com/yagi-crash/yagi/pkg/crash"
 )
 
-// Rows 107 to 119, and some of before: what else is answered otherwise than by
+// Rows 107 to 118, and some of before: what else is answered otherwise than by
 // Antenna, as random reports have shown that were given to both.
 
 func TestMatrixAntennaRefused(t *testing.T) {

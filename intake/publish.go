@@ -49,8 +49,10 @@ type jetStreamQueue struct {
 	partitions int
 	timeout    time.Duration // of one report, over all attempts
 	inflight   *semaphore.Weighted
-	capacity   int64     // of inflight, bytes
-	bodies     sync.Pool // of *[]byte: memory of messages, as much as inflight allows at a time
+	capacity   int64         // of inflight, bytes
+	bodies     sync.Pool     // of *[]byte: memory of messages, as much as inflight allows at a time
+	windows    sync.Pool     // of *[]byte: the same of chunks, room for chunksOnTheWay of them
+	large      chan struct{} // turns of reports in chunks
 	metrics    *metrics
 }
 
@@ -58,31 +60,47 @@ type jetStreamQueue struct {
 // *crash.Refusal, or else a fault of ours; a report that was refused may still
 // turn out to be stored, since a lost ack is an unknown outcome.
 func (q *jetStreamQueue) Publish(ctx context.Context, s *crash.Sealed) error {
-	if limit := q.inlineLimit(); s.Size() > int64(limit) {
-		return crash.TooLarge(fmt.Errorf("report of %d bytes, a message has room for %d", s.Size(), limit))
+	inline := s.Size() <= int64(q.inlineLimit())
+	room := s.Size()
+	if !inline {
+		room = min(room, chunksOnTheWay*queue.ChunkSize)
+		done, err := q.turnOfLarge(ctx)
+		if err != nil {
+			return err
+		}
+		defer done()
 	}
-	release, err := q.turn(ctx, s.Size())
+	release, err := q.turn(ctx, room)
 	if err != nil {
 		return err
 	}
 	defer release()
+	defer q.metrics.publishing(time.Now())
+	ctx, cancel := context.WithTimeout(ctx, q.timeout)
+	defer cancel()
+	if inline {
+		return q.publishInline(ctx, s)
+	}
+	return q.publishChunked(ctx, s)
+}
+
+// publishInline publishes a report that fits one message.
+func (q *jetStreamQueue) publishInline(ctx context.Context, s *crash.Sealed) error {
 	buf, _ := q.bodies.Get().(*[]byte)
 	if buf == nil {
 		buf = new([]byte)
 	}
 	msg, err := queue.Encode(*buf, s, q.inlineLimit()) // copies the report, hence after the turn has come
-	if errors.Is(err, nats.ErrMaxPayload) {
-		return crash.TooLarge(err)
-	}
-	if err != nil { // of the spool, for example
+	if err != nil {                                    // of the spool, for example
 		return crash.Unavailable(err)
 	}
 	*buf = msg.Data
 	defer q.bodies.Put(buf) // nats.go has its own copy of what it sends
-	defer q.metrics.publishing(time.Now())
-	ctx, cancel := context.WithTimeout(ctx, q.timeout)
-	defer cancel()
-	return q.offer(ctx, msg, queue.Partition(s.ID, q.partitions))
+	return q.offer(ctx, queue.Partition(s.ID, q.partitions), func(ctx context.Context, p int) (bool, error) {
+		msg.Subject = queue.ReadySubject(p)
+		_, err := q.attempt(ctx, msg, p)
+		return false, err
+	})
 }
 
 // inlineLimit is the largest body of a message, in bytes. Before the first
@@ -110,13 +128,17 @@ func (q *jetStreamQueue) turn(ctx context.Context, size int64) (release func(), 
 	}, nil
 }
 
-// offer sends the message until a partition takes it, the time is over, or it
-// is clear that none will. A partition that is full, or silent for too long,
-// is left for the next.
-func (q *jetStreamQueue) offer(ctx context.Context, msg *nats.Msg, partition int) error {
+// offer sends a report until a partition takes it, the time is over, or it is
+// clear that none will. A partition that is full, or silent for too long, is left
+// for the next. send makes one attempt at partition p, and tells whether that has
+// acknowledged anything.
+func (q *jetStreamQueue) offer(ctx context.Context, partition int, send func(ctx context.Context, p int) (heard bool, err error)) error {
 	full := 0
 	for since := time.Now(); ; {
-		err := q.attempt(ctx, msg, partition)
+		heard, err := send(ctx, partition)
+		if heard {
+			since = time.Now()
+		}
 		switch answer := classify(err); {
 		case answer == stored:
 			return nil
@@ -139,20 +161,19 @@ func (q *jetStreamQueue) offer(ctx context.Context, msg *nats.Msg, partition int
 	}
 }
 
-// attempt sends the message once and waits for the ack.
-func (q *jetStreamQueue) attempt(ctx context.Context, msg *nats.Msg, partition int) error {
+// attempt sends a message to partition p once and waits for the ack.
+func (q *jetStreamQueue) attempt(ctx context.Context, msg *nats.Msg, p int) (ack *jetstream.PubAck, err error) {
 	wait := attemptBase + attemptPerMB*time.Duration(len(msg.Data))/1_000_000
 	ctx, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
-	msg.Subject = queue.ReadySubject(partition)
-	err := nats.ErrDisconnected
+	err = nats.ErrDisconnected
 	if q.nc.IsConnected() { // nats.go keeps some memory of every request that it cannot send
-		_, err = q.js.PublishMsg(ctx, msg,
-			jetstream.WithExpectStream(queue.StreamName(partition)), // never into a stream that is not ours
+		ack, err = q.js.PublishMsg(ctx, msg,
+			jetstream.WithExpectStream(queue.StreamName(p)), // never into a stream that is not ours
 			jetstream.WithRetryAttempts(0))
 	}
 	q.metrics.attempts.WithLabelValues(string(classify(err))).Inc()
-	return err
+	return ack, err
 }
 
 // answer is what an attempt came to.
@@ -178,6 +199,8 @@ func classify(err error) answer {
 		return stored
 	case errors.Is(err, nats.ErrMaxPayload):
 		return tooLarge
+	case errors.Is(err, errGiveUp):
+		return refused
 	case !errors.As(err, &api):
 		return again
 	}

@@ -1,7 +1,6 @@
 package intake
 
 import (
-	"bytes"
 	"errors"
 	"runtime"
 	"testing"
@@ -13,7 +12,6 @@ import (
 	"github.com/rs/zerolog"
 	"golang.org/x/sync/semaphore"
 
-	"github.com/yagi-crash/yagi/pkg/crash"
 	"github.com/yagi-crash/yagi/pkg/queue"
 )
 
@@ -30,23 +28,30 @@ func offline(t *testing.T) *jetStreamQueue {
 		t.Fatal(err)
 	}
 	return &jetStreamQueue{
-		nc: nc, js: js, partitions: 1, timeout: time.Minute, inflight: semaphore.NewWeighted(1), capacity: 1,
+		nc: nc, js: js, partitions: 1, timeout: time.Minute, inflight: semaphore.NewWeighted(1), capacity: 1, large: make(chan struct{}, largeAtOnce),
 		metrics: newMetrics(prometheus.NewRegistry(), 1),
 	}
 }
 
-// A report that no message has room for is refused at once, and takes nobody's
-// turn.
-func TestTooLargeTakesNoTurn(t *testing.T) {
-	q := offline(t)
-	if !q.inflight.TryAcquire(1) {
-		t.Fatal("somebody has the turn")
-	}
-	large := &crash.Sealed{RawCrash: crash.Part{Size: 9 << 20, Data: bytes.NewReader(nil)}}
-	start := time.Now()
-	err := q.Publish(t.Context(), large)
-	if refusal, ok := errors.AsType[*crash.Refusal](err); !ok || refusal.Reason != crash.ReasonTooLarge || time.Since(start) > 10*time.Second {
-		t.Errorf("got %v after %s, want too_large at once", err, time.Since(start))
+// A machine that stands still stops every timer. A report whose chunks may have
+// been trimmed meanwhile is not promised.
+func TestLateReportIsGivenUp(t *testing.T) {
+	now := time.Now()
+	for name, c := range map[string]struct {
+		began time.Time
+		late  bool
+	}{
+		"at once":                      {now, false},
+		"after the longest timeout":    {now.Add(-queue.ReadyDeadline / 5), false},
+		"after an hour":                {now.Add(-time.Hour), true},
+		"an hour that no timer saw":    {now.Round(0).Add(-time.Hour), true},
+		"with the clock set back":      {now.Round(0).Add(time.Hour), false},
+		"just below half the deadline": {now.Add(-queue.ReadyDeadline/2 + 10*time.Second), false},
+	} {
+		err := (&chunked{began: c.began}).inTime()
+		if errors.Is(err, errGiveUp) != c.late {
+			t.Errorf("%s: got %v, want late: %t", name, err, c.late)
+		}
 	}
 }
 
@@ -57,7 +62,7 @@ func TestAttemptsWithoutAConnectionLeaveNothing(t *testing.T) {
 	before := heap()
 	const attempts = 20_000
 	for range attempts {
-		if err := q.attempt(t.Context(), &nats.Msg{Header: nats.Header{}}, 0); classify(err) != again {
+		if _, err := q.attempt(t.Context(), &nats.Msg{Header: nats.Header{}}, 0); classify(err) != again {
 			t.Fatalf("got %v, want an error that is worth another attempt", err)
 		}
 	}

@@ -358,20 +358,3 @@ func TestClientThatHangsUpIsNotForgotten(t *testing.T) {
 	q.apply(t)
 	q.await(t, 1)
 }
-
-// What a stock server allows for a message is what one report may be.
-func TestStockServerTakesSmallerReports(t *testing.T) {
-	t.Parallel()
-	server, err := devnats.Start(t.Context(), devnats.Config{Addr: "127.0.0.1:0", Dir: t.TempDir(), MaxPayload: 1 << 20, Log: zerolog.Nop()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(server.Stop)
-	q := connectQueue(t, server.URL())
-	q.apply(t)
-	i := startIntake(t, server.URL())
-	crashID(t, i.post(t, field("ProductName", "Firefox")+dump(crash.MinidumpName, noise(900_000))+end))
-	if a := i.post(t, field("ProductName", "Firefox")+dump(crash.MinidumpName, noise(1_100_000))+end); a.status != 413 {
-		t.Errorf("answered %d %q, want 413", a.status, a.body)
-	}
-}

@@ -8,17 +8,6 @@ import (
 	"time"
 )
 
-// What is refused beside the matrix of bad input.
-func TestRefusals(t *testing.T) {
-	t.Parallel()
-	m := startMatrix(t, "INTAKE_MAX_BODY=9MB")
-	large := field("ProductName", "Firefox") + dump("upload_file_minidump", strings.Repeat("x", 8_400_000)) + end
-	m.refuse(t, []refused{
-		{name: "row 119 larger than a message", raw: whole(large), status: 413, body: "Discarded=too_large"},
-		{name: "row 119 gzip larger than a message", raw: whole(gzipped(t, large), "Content-Encoding: gzip"), status: 413, body: "Discarded=too_large"},
-	})
-}
-
 // What other pages there are for the public, and which there are not.
 func TestPages(t *testing.T) {
 	t.Parallel()

@@ -233,7 +233,7 @@ func (s *Server) routes(nc *nats.Conn, js jetstream.JetStream, build telemetry.B
 	mux.Handle("POST /submit", &submit{
 		receiver: s.receiver(&jetStreamQueue{
 			nc: nc, js: js, partitions: s.cfg.NATS.Partitions, timeout: s.cfg.PublishTimeout,
-			inflight: semaphore.NewWeighted(int64(s.cfg.PublishInflight)), capacity: int64(s.cfg.PublishInflight), metrics: m,
+			inflight: semaphore.NewWeighted(int64(s.cfg.PublishInflight)), capacity: int64(s.cfg.PublishInflight), large: make(chan struct{}, largeAtOnce), metrics: m,
 		}),
 		pace:    pace{stall: s.cfg.BodyStall, minRate: int64(s.cfg.BodyMinRate), window: rateWindow},
 		metrics: m, log: s.log, taken: &s.taken,
@@ -250,7 +250,7 @@ func (s *Server) routes(nc *nats.Conn, js jetstream.JetStream, build telemetry.B
 
 func (s *Server) receiver(q publisher) receiver {
 	limits := s.cfg.Limits
-	limits.Kept = queue.InlineLimit(queue.MaxPayload) // what does not fit the queue
+	limits.Kept = queue.MaxReport
 	windows := make(chan []byte, parsersPerCore*runtime.GOMAXPROCS(0))
 	for range cap(windows) {
 		windows <- make([]byte, breakpad.WindowSize)

@@ -16,9 +16,13 @@ type Config struct {
 	// is for operators: clients have no business there.
 	AdminAddr string `env:"UPLOADER_ADMIN_ADDR" envDefault:":8002"`
 	// Workers is how many reports are in hand at a time, each held in memory
-	// whole. All uploaders' workers together, times 1.5, must not exceed
+	// whole: up to 8 MB in its message, or else out of UPLOADER_MEMORY_BUDGET. All uploaders' workers together, times 1.5, must not exceed
 	// NATS_MAX_ACK_PENDING.
 	Workers int `env:"UPLOADER_WORKERS" envDefault:"16"`
+	// MemoryBudget is the memory for reports larger than a message, which arrive
+	// in chunks. A worker waits until there is enough of it; a report larger than
+	// all of it is taken alone.
+	MemoryBudget settings.Bytes `env:"UPLOADER_MEMORY_BUDGET" envDefault:"96MiB"`
 	// Bucket is where reports are stored. It has no default: a wrong guess
 	// would put personal data into somebody else's hands.
 	Bucket string `env:"S3_BUCKET,required,notEmpty"`
@@ -80,6 +84,9 @@ func (c *Config) Validate() error {
 	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
 	if c.Workers < 1 || c.Workers > maxWorkers {
 		bad("UPLOADER_WORKERS: %d is not from 1 to %d", c.Workers, maxWorkers)
+	}
+	if c.MemoryBudget < 1 {
+		bad("UPLOADER_MEMORY_BUDGET: %d bytes is less than 1", int64(c.MemoryBudget))
 	}
 	if c.PutTimeout <= 0 || c.PutTimeout >= queue.AckWait {
 		bad("UPLOADER_PUT_TIMEOUT: %v is not between 0 and %v", c.PutTimeout, queue.AckWait)

@@ -22,18 +22,19 @@ const (
 
 // What an error is about, besides the classes of package objstore.
 const (
-	classQueue   = "queue"   // NATS, a stream or a consumer
-	classVersion = "version" // a message for a newer release
-	classChunked = "chunked" // a report in pieces, which this release does not gather
-	classDamaged = "damaged" // a message that is not what intake published
-	classPanic   = "panic"   // a fault of ours
-	classGrace   = "grace"   // handed back unfinished when the process ended
+	classQueue      = "queue"      // NATS, a stream or a consumer
+	classVersion    = "version"    // a message for a newer release
+	classIncomplete = "incomplete" // a report of which a chunk is missing
+	classDamaged    = "damaged"    // a message that is not what intake published
+	classPanic      = "panic"      // a fault of ours
+	classGrace      = "grace"      // handed back unfinished when the process ended
 )
 
 // metrics are all metrics of this tier, in seconds and bytes.
 type metrics struct {
 	depth            prometheus.Gauge
 	inHand           prometheus.Gauge
+	reserved         prometheus.Gauge
 	receivedToStored prometheus.Histogram
 	reports          *prometheus.CounterVec
 	puts             *prometheus.CounterVec
@@ -51,6 +52,10 @@ func newMetrics() *metrics {
 		inHand: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "uploader_in_hand",
 			Help: "Reports that workers have in hand, UPLOADER_WORKERS at the most.",
+		}),
+		reserved: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "uploader_reserved_bytes",
+			Help: "Memory set aside for reports in chunks, UPLOADER_MEMORY_BUDGET at the most.",
 		}),
 		receivedToStored: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name:    "uploader_received_to_stored_seconds",
@@ -73,13 +78,13 @@ func newMetrics() *metrics {
 	// A series that is there from the start shows its first increase.
 	zero(m.reports, resultStored, resultRetried, resultHeld)
 	zero(m.puts, putStored, putFailed)
-	zero(m.errors, append(objstore.Classes(), classQueue, classVersion, classChunked, classDamaged, classPanic, classGrace)...)
+	zero(m.errors, append(objstore.Classes(), classQueue, classVersion, classIncomplete, classDamaged, classPanic, classGrace)...)
 	return m
 }
 
 // register shows the metrics in reg.
 func (m *metrics) register(reg prometheus.Registerer) {
-	reg.MustRegister(m.depth, m.inHand, m.receivedToStored, m.reports, m.puts, m.putSeconds, m.putBytes, m.errors)
+	reg.MustRegister(m.depth, m.inHand, m.reserved, m.receivedToStored, m.reports, m.puts, m.putSeconds, m.putBytes, m.errors)
 }
 
 func counterVec(name, help, label string) *prometheus.CounterVec {

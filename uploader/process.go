@@ -39,10 +39,18 @@ type verdict struct {
 }
 
 // process is the whole life of a report in this tier.
-func (u *Uploader) process(ctx context.Context, header nats.Header, body []byte) (v verdict) {
-	var err error
-	if v.report, err = queue.Decode(header, body); err != nil {
+func (u *Uploader) process(ctx context.Context, stream string, header nats.Header, body []byte) (v verdict) {
+	manifest, err := queue.ReadManifest(header)
+	if err != nil {
 		return v.hold(classOfMessage(err), err)
+	}
+	release, err := u.reserve(ctx, manifest)
+	if err != nil { // the time to finish is over
+		return v.retry(classGrace, err)
+	}
+	defer release()
+	if v.report, err = u.reader.Read(ctx, stream, manifest, body); err != nil {
+		return v.notRead(err)
 	}
 	objects, err := layout.Objects(v.report)
 	if err != nil {
@@ -57,6 +65,32 @@ func (u *Uploader) process(ctx context.Context, header nats.Header, body []byte)
 	}
 	v.result = resultStored
 	return v
+}
+
+// reserve waits until there is memory for a report in chunks; one in its message
+// has its memory already. A report that is larger than the whole budget is in
+// memory alone.
+func (u *Uploader) reserve(ctx context.Context, m *queue.Manifest) (release func(), err error) {
+	if len(m.Chunks) == 0 {
+		return func() {}, nil
+	}
+	size := min(m.Size(), int64(u.cfg.MemoryBudget))
+	if err := u.memory.Acquire(ctx, size); err != nil {
+		return nil, fmt.Errorf("waiting for memory for %s: %w", m.ID, err)
+	}
+	u.metrics.reserved.Add(float64(size))
+	return func() {
+		u.memory.Release(size)
+		u.metrics.reserved.Sub(float64(size))
+	}, nil
+}
+
+// notRead tells a report that is not whole from a queue that did not answer.
+func (v verdict) notRead(err error) verdict {
+	if errors.Is(err, queue.ErrDamaged) || errors.Is(err, queue.ErrIncomplete) {
+		return v.hold(classOfMessage(err), err)
+	}
+	return v.retry(classQueue, err)
 }
 
 // notPut tells a store that is not well, which time heals, from a report that
@@ -102,8 +136,8 @@ func classOfMessage(err error) string {
 	switch {
 	case errors.Is(err, queue.ErrVersion):
 		return classVersion
-	case errors.Is(err, queue.ErrChunked):
-		return classChunked
+	case errors.Is(err, queue.ErrIncomplete):
+		return classIncomplete
 	}
 	return classDamaged
 }

@@ -84,7 +84,7 @@ func TestHoldsWhatItCannotStore(t *testing.T) {
 	chunked := message(t, newReport(t, "dump"))
 	chunked.Data = nil
 	chunked.Header.Set(queue.HeaderManifest,
-		strings.Replace(chunked.Header.Get(queue.HeaderManifest), `"parts"`, `"chunks":[1],"parts"`, 1))
+		strings.Replace(chunked.Header.Get(queue.HeaderManifest), `"parts"`, `"chunks":[1000],"parts"`, 1))
 	for _, msg := range []*nats.Msg{version, damaged, chunked} {
 		w.send(0, msg)
 	}
@@ -97,7 +97,7 @@ func TestHoldsWhatItCannotStore(t *testing.T) {
 			testutil.ToFloat64(r.metrics.reports.WithLabelValues(resultHeld)) == 3
 	})
 	w.checkStored(good)
-	for _, class := range []string{classVersion, classDamaged, classChunked} {
+	for _, class := range []string{classVersion, classDamaged, classIncomplete} {
 		if n := testutil.ToFloat64(r.metrics.errors.WithLabelValues(class)); n != 1 {
 			t.Errorf("%v errors counted as %s, want 1", n, class)
 		}

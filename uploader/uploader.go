@@ -29,6 +29,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/rs/zerolog"
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sync/semaphore"
 
 	"github.com/yagi-crash/yagi/pkg/layout"
 	"github.com/yagi-crash/yagi/pkg/queue"
@@ -53,8 +54,11 @@ type Uploader struct {
 	// inProgressEvery is queue.InProgressEvery, but in tests.
 	inProgressEvery time.Duration
 
-	nc *nats.Conn          // from Run on
-	js jetstream.JetStream // from Run on
+	memory *semaphore.Weighted // for reports in chunks, bytes
+
+	nc     *nats.Conn          // from Run on
+	js     jetstream.JetStream // from Run on
+	reader *queue.Reader       // from Run on
 	// partitions are the consumers that can be drained, as the last survey found
 	// them.
 	partitions atomic.Pointer[[]jetstream.Consumer]
@@ -90,6 +94,7 @@ func Listen(ctx context.Context, cfg Config, log zerolog.Logger) (*Uploader, err
 		store:           bucket,
 		metrics:         newMetrics(),
 		inProgressEvery: queue.InProgressEvery,
+		memory:          semaphore.NewWeighted(int64(cfg.MemoryBudget)),
 	}
 	u.partitions.Store(&[]jetstream.Consumer{})
 	return u, nil
@@ -154,7 +159,7 @@ func (u *Uploader) connect() error {
 		nc.Close()
 		return fmt.Errorf("opening JetStream: %w", err)
 	}
-	u.nc, u.js = nc, js
+	u.nc, u.js, u.reader = nc, js, queue.NewReader(nc)
 	return nil
 }
 

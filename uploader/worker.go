@@ -51,7 +51,7 @@ func (u *Uploader) handle(ctx context.Context, msg jetstream.Msg) {
 	}
 
 	letGo := u.keep(msg)
-	v := u.attempt(ctx, msg)
+	v := u.attempt(ctx, msg, meta.Stream)
 	letGo()
 	switch {
 	case v.result != resultRetried:
@@ -69,13 +69,13 @@ func (u *Uploader) handle(ctx context.Context, msg jetstream.Msg) {
 // attempt is process, with a panic as one more reason to hold a report back: it
 // is a fault of this release, and the report would bring down one uploader
 // after the other.
-func (u *Uploader) attempt(ctx context.Context, msg jetstream.Msg) (v verdict) {
+func (u *Uploader) attempt(ctx context.Context, msg jetstream.Msg, stream string) (v verdict) {
 	defer func() {
 		if cause := recover(); cause != nil {
 			v = v.hold(classPanic, fmt.Errorf("processing panicked: %v\n%s", cause, debug.Stack()))
 		}
 	}()
-	return u.process(ctx, msg.Headers(), msg.Data())
+	return u.process(ctx, stream, msg.Headers(), msg.Data())
 }
 
 // keep tells the queue every now and then that the message is in hand, so that

@@ -3,6 +3,7 @@ package crash
 import (
 	"errors"
 	"fmt"
+	"io"
 	"time"
 )
 
@@ -56,6 +57,26 @@ func (s *Sealed) Size() int64 {
 		size += d.Size
 	}
 	return size
+}
+
+// ReadAt reads from the parts as they lie back to back, raw_crash first. It
+// implements io.ReaderAt.
+func (s *Sealed) ReadAt(b []byte, off int64) (n int, err error) {
+	for _, p := range s.Parts() {
+		if off >= p.Size {
+			off -= p.Size
+			continue
+		}
+		want := min(int64(len(b)-n), p.Size-off)
+		got, err := p.Data.ReadAt(b[n:n+int(want)], off)
+		if n += got; int64(got) < want {
+			return n, fmt.Errorf("reading a part of %s: %w", s.ID, err) // clients name dumps
+		}
+		if off = 0; n == len(b) {
+			return n, nil
+		}
+	}
+	return n, io.EOF
 }
 
 // Verify hashes every part and compares: the error wraps ErrDigest and names

@@ -27,9 +27,15 @@
 //	<raw_crash JSON><first dump><second dump>...
 //
 // The body is the parts back to back, in the manifest's order, each with its
-// size and SHA-256. A larger report is cut into chunks of its body, published
-// before a ready message with no body whose manifest lists the chunks' stream
-// sequences.
+// size and SHA-256.
+//
+// A larger report has its body cut into chunks of 1,000,000 bytes on
+// crash.<p>.chunk, which have no Nats-Msg-Id, and then a ready message without a
+// body on the same stream, whose manifest lists the stream sequences with which
+// the chunks were acknowledged. That message makes the report: chunks that none
+// lists, of a client that went away or of an ack that was lost, are seen by
+// nobody and trimmed like the rest. From a report's first chunk to its ready
+// message ReadyDeadline may pass at the most.
 //
 // # Versions
 //

@@ -1,10 +1,12 @@
 package queue
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strconv"
 	"time"
@@ -31,9 +33,9 @@ var (
 	// ErrDamaged means that the message is not what its manifest says, or
 	// has none: no release will ever read it.
 	ErrDamaged = errors.New("damaged message")
-	// ErrChunked means that the message's body lies in chunks, which Decode
-	// does not gather.
-	ErrChunked = errors.New("report lies in chunks")
+	// ErrIncomplete means that a chunk that the message lists is not in the
+	// stream.
+	ErrIncomplete = errors.New("incomplete report")
 )
 
 // Manifest says what a ready message holds.
@@ -51,47 +53,57 @@ type Manifest struct {
 // ManifestPart is one part of the body.
 type ManifestPart struct {
 	Name   string       `json:"name"`
-	Size   int          `json:"size"` // bytes
+	Size   int64        `json:"size"` // bytes
 	SHA256 crash.Digest `json:"sha256"`
 }
 
-// Encode returns the message that carries a report, without its subject. The
-// body takes buf's memory, if that is enough of it. maxBody is the largest body
-// that fits one message (InlineLimit), in bytes; a larger report is an error
-// that wraps nats.ErrMaxPayload. Another error is that of whatever keeps the
-// report's parts.
+// Encode returns the message that carries a whole report, without its subject.
+// The body takes buf's memory, if that is enough of it. maxBody is the largest
+// body that fits one message (InlineLimit), in bytes; a larger report is an
+// error that wraps nats.ErrMaxPayload, and goes in chunks (EncodeChunked).
+// Another error is that of whatever keeps the report's parts.
 func Encode(buf []byte, s *crash.Sealed, maxBody int) (*nats.Msg, error) {
-	manifest, size := manifestOf(s)
-	if size > maxBody {
-		return nil, fmt.Errorf("encoding %s of %d bytes into a message of at most %d: %w", s.ID, size, maxBody, nats.ErrMaxPayload)
+	if s.Size() > int64(maxBody) {
+		return nil, fmt.Errorf("encoding %s of %d bytes into a message of at most %d: %w", s.ID, s.Size(), maxBody, nats.ErrMaxPayload)
 	}
-	text, err := json.Marshal(manifest)
+	header, err := headerOf(s, nil)
 	if err != nil {
-		return nil, fmt.Errorf("writing the manifest of %s: %w", s.ID, err)
+		return nil, err
 	}
-	body := slices.Grow(buf[:0], size)
+	body := slices.Grow(buf[:0], int(s.Size()))
 	for _, p := range s.Parts() {
 		if body, err = p.AppendTo(body); err != nil {
 			return nil, fmt.Errorf("encoding %s: %w", s.ID, err)
 		}
 	}
-	return &nats.Msg{
-		Header: nats.Header{
-			HeaderMsgID:    {messageID(s)},
-			HeaderFormat:   {strconv.Itoa(Format)},
-			HeaderManifest: {string(text)},
-		},
-		Data: body,
-	}, nil
+	return &nats.Msg{Header: header, Data: body}, nil
 }
 
-func manifestOf(s *crash.Sealed) (m Manifest, size int) {
-	m = Manifest{ID: s.ID, Received: s.Received}
-	for _, p := range s.Parts() {
-		m.Parts = append(m.Parts, ManifestPart{Name: p.Name, Size: int(p.Size), SHA256: p.SHA256})
-		size += int(p.Size)
+// EncodeChunked returns the ready message of a report whose body lies in chunks
+// (ChunkSize): the stream sequences of those, in order, all acknowledged. It has
+// no body and no subject.
+func EncodeChunked(s *crash.Sealed, chunks []uint64) (*nats.Msg, error) {
+	header, err := headerOf(s, chunks)
+	if err != nil {
+		return nil, err
 	}
-	return m, size
+	return &nats.Msg{Header: header}, nil
+}
+
+func headerOf(s *crash.Sealed, chunks []uint64) (nats.Header, error) {
+	m := Manifest{ID: s.ID, Received: s.Received, Chunks: chunks}
+	for _, p := range s.Parts() {
+		m.Parts = append(m.Parts, ManifestPart{Name: p.Name, Size: p.Size, SHA256: p.SHA256})
+	}
+	text, err := json.Marshal(m)
+	if err != nil {
+		return nil, fmt.Errorf("writing the manifest of %s: %w", s.ID, err)
+	}
+	return nats.Header{
+		HeaderMsgID:    {messageID(s)},
+		HeaderFormat:   {strconv.Itoa(Format)},
+		HeaderManifest: {string(text)},
+	}, nil
 }
 
 // messageID is what the server tells repetitions by. A report's own id will
@@ -108,9 +120,18 @@ func messageID(s *crash.Sealed) string {
 	return fmt.Sprintf("%s-%x", s.ID, h.Sum(nil)[:16])
 }
 
-// readManifest reads a ready message's headers. The error wraps ErrVersion or
+// Size returns the size of the body, in bytes.
+func (m *Manifest) Size() int64 {
+	var size int64
+	for _, p := range m.Parts {
+		size += p.Size
+	}
+	return size
+}
+
+// ReadManifest reads a ready message's headers. The error wraps ErrVersion or
 // ErrDamaged.
-func readManifest(header nats.Header) (*Manifest, error) {
+func ReadManifest(header nats.Header) (*Manifest, error) {
 	version, err := strconv.Atoi(header.Get(HeaderFormat))
 	if err != nil {
 		return nil, fmt.Errorf("%w: reading %s: %w", ErrDamaged, HeaderFormat, err)
@@ -128,7 +149,12 @@ func readManifest(header nats.Header) (*Manifest, error) {
 	return &m, nil
 }
 
-// check holds a manifest to what makes it safe to turn into bucket keys.
+// MaxReport is the largest report that the queue carries, in bytes: an uploader
+// holds one whole in memory.
+const MaxReport = 1 << 30
+
+// check holds a manifest to what makes it safe to turn into bucket keys, and to
+// set memory aside for.
 func (m *Manifest) check() error {
 	if _, err := crash.ParseID(string(m.ID)); err != nil {
 		return fmt.Errorf("reading the manifest's id: %w", err)
@@ -138,8 +164,8 @@ func (m *Manifest) check() error {
 	}
 	seen := map[string]bool{}
 	for i, p := range m.Parts {
-		if p.Size < 0 {
-			return fmt.Errorf("part %s has a negative size", p.Name)
+		if p.Size < 0 || p.Size > MaxReport { // no sum of them overflows
+			return fmt.Errorf("part %s cannot have %d bytes", p.Name, p.Size)
 		}
 		if clean, err := crash.DumpName(p.Name); i > 0 && (err != nil || clean != p.Name) {
 			return fmt.Errorf("part %d has no dump's name", i)
@@ -149,41 +175,49 @@ func (m *Manifest) check() error {
 		}
 		seen[p.Name] = true
 	}
+	if n := int64(len(m.Chunks)); n > 0 && m.Size() > min(n*MaxPayload, MaxReport) {
+		return fmt.Errorf("%d chunks cannot hold %d bytes", n, m.Size())
+	}
 	return nil
 }
 
-// Decode reads a message that Encode made. The parts of the result lie in
-// body, uncopied. Sizes are checked and so is the digest of raw_crash; the
+// Decode returns the report that lies in a ready message of its own. The parts
+// lie in body, uncopied. Sizes are checked and so is the digest of raw_crash; the
 // dumps' digests are not, since the bucket checks them as it takes them
-// (crash.Sealed's Verify does so too). The error wraps ErrVersion, ErrDamaged
-// or ErrChunked.
-func Decode(header nats.Header, body []byte) (*crash.Sealed, error) {
-	m, err := readManifest(header)
+// (crash.Sealed's Verify does so too). The error wraps ErrDamaged, or
+// ErrIncomplete when the report lies in chunks, which a Reader gathers.
+func (m *Manifest) Decode(body []byte) (*crash.Sealed, error) {
+	if n := len(m.Chunks); n > 0 {
+		return nil, fmt.Errorf("%w: %s lies in %d chunks", ErrIncomplete, m.ID, n)
+	}
+	s, err := m.cut(int64(len(body)), func(at, size int64) io.ReaderAt {
+		return bytes.NewReader(body[at : at+size])
+	})
 	if err != nil {
 		return nil, err
 	}
-	if len(m.Chunks) > 0 {
-		return nil, fmt.Errorf("decoding %s: %w", m.ID, ErrChunked)
+	if crash.Sum(body[:s.RawCrash.Size]) != s.RawCrash.SHA256 {
+		return nil, fmt.Errorf("%w: checking raw_crash of %s: %w", ErrDamaged, m.ID, crash.ErrDigest)
+	}
+	return s, nil
+}
+
+// cut makes a report of a body of that size, of which data gives a piece. Digests
+// are not checked.
+func (m *Manifest) cut(size int64, data func(at, size int64) io.ReaderAt) (*crash.Sealed, error) {
+	if want := m.Size(); size != want {
+		return nil, fmt.Errorf("%w: %s has %d bytes, should have %d", ErrDamaged, m.ID, size, want)
 	}
 	s := &crash.Sealed{ID: m.ID, Received: m.Received}
+	var at int64
 	for i, p := range m.Parts {
-		if p.Size > len(body) {
-			return nil, fmt.Errorf("%w: %s ends within %s", ErrDamaged, m.ID, p.Name)
-		}
-		data := body[:p.Size:p.Size]
-		body = body[p.Size:]
-		part := crash.NewPart(p.Name, data, p.SHA256)
+		part := crash.Part{Name: p.Name, Size: p.Size, SHA256: p.SHA256, Data: data(at, p.Size)}
+		at += p.Size
 		if i == 0 {
-			if crash.Sum(data) != p.SHA256 {
-				return nil, fmt.Errorf("%w: checking raw_crash of %s: %w", ErrDamaged, m.ID, crash.ErrDigest)
-			}
 			s.RawCrash = part
-			continue
+		} else {
+			s.Dumps = append(s.Dumps, part)
 		}
-		s.Dumps = append(s.Dumps, part)
-	}
-	if len(body) > 0 {
-		return nil, fmt.Errorf("%w: %s has %d bytes too many", ErrDamaged, m.ID, len(body))
 	}
 	return s, nil
 }

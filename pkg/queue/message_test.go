@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/textproto"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -47,6 +48,15 @@ func encode(t testing.TB, s *crash.Sealed) *nats.Msg {
 	return msg
 }
 
+// decode reads a message that holds its report.
+func decode(header nats.Header, body []byte) (*crash.Sealed, error) {
+	m, err := queue.ReadManifest(header)
+	if err != nil {
+		return nil, err
+	}
+	return m.Decode(body)
+}
+
 func TestDecodeUndoesEncode(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		want := sealed()
@@ -61,7 +71,7 @@ func TestDecodeUndoesEncode(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		got, err := queue.Decode(msg.Header, msg.Data)
+		got, err := decode(msg.Header, msg.Data)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -78,23 +88,30 @@ func TestDecodeUndoesEncode(t *testing.T) {
 // blank line, the body. They are never made anew: a release that cannot read
 // them cannot read what lies in a queue.
 func TestGoldenMessagesAreRead(t *testing.T) {
-	for file, want := range map[string]*crash.Sealed{"testdata/format-1-inline.msg": sealed()} {
-		header, body := readGolden(t, file)
-		got, err := queue.Decode(header, body)
-		if err != nil {
-			t.Fatalf("%s: %v", file, err)
-		}
-		if diff := cmp.Diff(want, got, sameParts); diff != "" {
-			t.Errorf("%s (-want +got):\n%s", file, diff)
-		}
-		if err := got.Verify(); err != nil {
-			t.Error(err)
-		}
+	header, body := readGolden(t, "testdata/format-1-inline.msg")
+	got, err := decode(header, body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(sealed(), got, sameParts); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	if err := got.Verify(); err != nil {
+		t.Error(err)
+	}
+
+	header, body = readGolden(t, "testdata/format-1-chunked.msg")
+	m, err := queue.ReadManifest(header)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := []uint64{7, 9, 12}; !slices.Equal(m.Chunks, want) || m.ID != id || m.Size() != sealed().Size() || len(body) != 0 {
+		t.Errorf("chunks %d of %s, %d bytes, and a body of %d; want %d, %s, %d and none", m.Chunks, m.ID, m.Size(), len(body), want, id, sealed().Size())
 	}
 }
 
-// What this release writes is what the newest golden message says.
-func TestEncodeWritesTheGoldenMessage(t *testing.T) {
+// What this release writes is what the newest golden messages say.
+func TestEncodeWritesTheGoldenMessages(t *testing.T) {
 	header, body := readGolden(t, "testdata/format-1-inline.msg")
 	msg := encode(t, sealed())
 	if diff := cmp.Diff(header, msg.Header); diff != "" {
@@ -102,6 +119,15 @@ func TestEncodeWritesTheGoldenMessage(t *testing.T) {
 	}
 	if !bytes.Equal(body, msg.Data) {
 		t.Errorf("body %q, golden %q", msg.Data, body)
+	}
+
+	header, _ = readGolden(t, "testdata/format-1-chunked.msg")
+	msg, err := queue.EncodeChunked(sealed(), []uint64{7, 9, 12})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(header, msg.Header); diff != "" || len(msg.Data) != 0 {
+		t.Errorf("%d bytes of body, header (-golden +written):\n%s", len(msg.Data), diff)
 	}
 }
 
@@ -130,7 +156,9 @@ func TestDamageIsToldFromAnUnknownVersion(t *testing.T) {
 	}{
 		"a later version":        {func(m *nats.Msg) { m.Header.Set(queue.HeaderFormat, "2") }, queue.ErrVersion},
 		"a later version's body": {func(m *nats.Msg) { m.Header = nats.Header{queue.HeaderFormat: {"17"}}; m.Data = nil }, queue.ErrVersion},
-		"chunks":                 {replace(`"parts"`, `"chunks":[7,8],"parts"`), queue.ErrChunked},
+		"chunks elsewhere":       {replace(`"parts"`, `"chunks":[7],"parts"`), queue.ErrIncomplete},
+		"too few chunks":         {replace(`"size":7`, `"chunks":[7],"size":9000000`), queue.ErrDamaged},
+		"more than memory":       {replace(`"size":7`, `"size":4000000000000000000`), queue.ErrDamaged},
 		"no headers":             {func(m *nats.Msg) { m.Header = nil }, queue.ErrDamaged},
 		"no manifest":            {func(m *nats.Msg) { m.Header.Del(queue.HeaderManifest) }, queue.ErrDamaged},
 		"manifest cut off":       {replace("]}", ""), queue.ErrDamaged},
@@ -149,7 +177,7 @@ func TestDamageIsToldFromAnUnknownVersion(t *testing.T) {
 	} {
 		msg := encode(t, sealed())
 		c.change(msg)
-		if got, err := queue.Decode(msg.Header, msg.Data); !errors.Is(err, c.want) {
+		if got, err := decode(msg.Header, msg.Data); !errors.Is(err, c.want) {
 			t.Errorf("%s: got %v, %v, want %v", name, got, err, c.want)
 		}
 	}
@@ -197,9 +225,9 @@ func FuzzDecode(f *testing.F) {
 	f.Add(msg.Header.Get(queue.HeaderFormat), msg.Header.Get(queue.HeaderManifest), msg.Data)
 	f.Add("1", `{"id":"","parts":[{"name":"raw_crash","size":-1}]}`, []byte{})
 	f.Fuzz(func(t *testing.T, format, manifest string, body []byte) {
-		s, err := queue.Decode(nats.Header{queue.HeaderFormat: {format}, queue.HeaderManifest: {manifest}}, body)
+		s, err := decode(nats.Header{queue.HeaderFormat: {format}, queue.HeaderManifest: {manifest}}, body)
 		if err != nil {
-			if !errors.Is(err, queue.ErrDamaged) && !errors.Is(err, queue.ErrVersion) && !errors.Is(err, queue.ErrChunked) {
+			if !errors.Is(err, queue.ErrDamaged) && !errors.Is(err, queue.ErrVersion) && !errors.Is(err, queue.ErrIncomplete) {
 				t.Fatalf("an error of no kind: %v", err)
 			}
 			return
@@ -233,7 +261,7 @@ func BenchmarkDecode(b *testing.B) {
 	b.SetBytes(400_000)
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := queue.Decode(msg.Header, msg.Data); err != nil {
+		if _, err := decode(msg.Header, msg.Data); err != nil {
 			b.Fatal(err)
 		}
 	}

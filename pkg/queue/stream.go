@@ -30,9 +30,14 @@ const (
 	// in bytes. The server warns above it, and 20 MB messages were measured
 	// to bring a consumer down to one message a second.
 	MaxPayload = 8 << 20
+	// ChunkSize is the size of a chunk, in bytes: a stock server's max_payload of
+	// 1 MiB has room for one, and eight fill a block of its file.
+	ChunkSize = 1_000_000
 	// headerRoom is kept free of the server's max_payload for the headers:
 	// the server refuses more than 64 KiB of them.
 	headerRoom = 64 << 10
+	// chunkHeaderRoom is the same for a chunk, whose only header names the stream.
+	chunkHeaderRoom = 1 << 10
 
 	// DuplicateWindow is how long the server recognises a repeated publish. It
 	// outlasts intake's retries within a partition; a longer one makes a server
@@ -55,6 +60,12 @@ const (
 // server with the given max_payload.
 func InlineLimit(maxPayload int64) int {
 	return int(max(0, min(maxPayload, MaxPayload)-headerRoom))
+}
+
+// ChunkLimit returns the largest chunk, in bytes, on a server with the given
+// max_payload. A chunk has one short header.
+func ChunkLimit(maxPayload int64) int {
+	return int(max(1, min(maxPayload-chunkHeaderRoom, ChunkSize)))
 }
 
 // StreamName returns the name of partition p's stream.

@@ -195,7 +195,7 @@ func TestMessageSurvivesTheServer(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := queue.Decode(got.Headers(), got.Data())
+	s, err := decode(got.Headers(), got.Data())
 	if err != nil {
 		t.Fatal(err)
 	}

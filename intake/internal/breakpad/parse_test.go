@@ -433,7 +433,11 @@ func FuzzParse(f *testing.F) {
 		if err != nil {
 			t.Fatalf("encoding: %v", err)
 		}
-		if _, err := queue.Decode(msg.Header, msg.Data); err != nil {
+		m, err := queue.ReadManifest(msg.Header)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := m.Decode(msg.Data); err != nil {
 			t.Fatalf("what would be published cannot be decoded: %v", err)
 		}
 		if doc, err := sealed.RawCrash.AppendTo(nil); err != nil || !json.Valid(doc) {

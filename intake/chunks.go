@@ -1,0 +1,153 @@
+package intake
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/yagi-crash/yagi/pkg/crash"
+	"github.com/yagi-crash/yagi/pkg/queue"
+)
+
+const (
+	// chunksOnTheWay is how many chunks of a report wait for their acks at a
+	// time.
+	chunksOnTheWay = 4
+	// largeAtOnce is how many reports are on their way in chunks at a time. The
+	// server writes one message after the other, so more would cost memory here
+	// and there, and save no time.
+	largeAtOnce = 2
+	// lateAfter is how old a report's first chunk may be when its ready message
+	// is acknowledged. Time that a process or its machine stood still counts, in
+	// which no timer runs; what lies longer may be trimmed any moment.
+	lateAfter = queue.ReadyDeadline / 2
+)
+
+// errGiveUp means that another attempt would come to the same.
+var errGiveUp = errors.New("giving up")
+
+// chunked is a report on its way in chunks.
+type chunked struct {
+	q      *jetStreamQueue
+	report *crash.Sealed
+	size   int // of a chunk, bytes
+	// free are the buffers that no chunk on its way is in.
+	free chan []byte
+
+	partition int       // where acked lie
+	began     time.Time // before the first of acked
+	// acked are the stream sequences of the chunks, 0 where there is none yet.
+	acked []uint64
+}
+
+// turnOfLarge waits until another report may go in chunks, no longer than a
+// publish may take.
+func (q *jetStreamQueue) turnOfLarge(ctx context.Context) (done func(), err error) {
+	ctx, cancel := context.WithTimeout(ctx, q.timeout)
+	defer cancel()
+	select {
+	case q.large <- struct{}{}:
+		return func() { <-q.large }, nil
+	case <-ctx.Done():
+		return nil, crash.Unavailable(fmt.Errorf("waiting for a turn to publish in chunks: %w", ctx.Err()))
+	}
+}
+
+// publishChunked publishes a report that does not fit one message. All chunks
+// lie in one partition, the ready message behind them.
+func (q *jetStreamQueue) publishChunked(ctx context.Context, s *crash.Sealed) error {
+	buf, _ := q.windows.Get().(*[]byte)
+	if buf == nil {
+		buf = new([]byte)
+		*buf = make([]byte, chunksOnTheWay*queue.ChunkSize)
+	}
+	defer q.windows.Put(buf)
+	c := chunked{q: q, report: s, size: q.chunkLimit(), free: make(chan []byte, chunksOnTheWay), partition: -1}
+	for piece := range slices.Chunk(*buf, queue.ChunkSize) {
+		c.free <- piece[:c.size]
+	}
+	return q.offer(ctx, queue.Partition(s.ID, q.partitions), c.send)
+}
+
+// send publishes what partition p has not acknowledged yet: first the chunks,
+// then, once it has them all, the ready message.
+func (c *chunked) send(ctx context.Context, p int) (heard bool, err error) {
+	if p != c.partition {
+		chunks := (c.report.Size() + int64(c.size) - 1) / int64(c.size)
+		c.partition, c.began, c.acked = p, time.Now(), make([]uint64, chunks)
+	}
+	before := slices.Clone(c.acked)
+	if err := c.sendChunks(ctx); err != nil {
+		return !slices.Equal(before, c.acked), err
+	}
+	if err := c.inTime(); err != nil {
+		return false, err
+	}
+	msg, err := queue.EncodeChunked(c.report, c.acked)
+	if err != nil {
+		return false, fmt.Errorf("%w: %w", errGiveUp, err)
+	}
+	msg.Subject = queue.ReadySubject(p)
+	if _, err := c.q.attempt(ctx, msg, p); err != nil {
+		return false, err
+	}
+	return true, c.inTime()
+}
+
+// sendChunks publishes the chunks that have no ack. A chunk whose ack was lost is
+// published again; nobody reads the first one.
+func (c *chunked) sendChunks(ctx context.Context) error {
+	var group errgroup.Group
+	var failed atomic.Bool
+	for i, seq := range c.acked {
+		if seq != 0 {
+			continue
+		}
+		buf := <-c.free
+		if failed.Load() {
+			c.free <- buf
+			break
+		}
+		at := int64(i) * int64(c.size)
+		chunk := buf[:min(int64(c.size), c.report.Size()-at)]
+		if _, err := c.report.ReadAt(chunk, at); err != nil {
+			c.free <- buf
+			return errors.Join(fmt.Errorf("%w: %w", errGiveUp, err), group.Wait())
+		}
+		group.Go(func() error {
+			defer func() { c.free <- buf }()
+			ack, err := c.q.attempt(ctx, &nats.Msg{Subject: queue.ChunkSubject(c.partition), Data: chunk}, c.partition)
+			if err != nil {
+				failed.Store(true)
+				return err
+			}
+			c.acked[i] = ack.Sequence
+			return nil
+		})
+	}
+	return group.Wait()
+}
+
+// inTime returns an error when the first chunk is so old that it may be trimmed.
+func (c *chunked) inTime() error {
+	now := time.Now()
+	monotonic, wall := now.Sub(c.began), now.Round(0).Sub(c.began.Round(0)) // the former stands still with the machine
+	if age := max(monotonic, wall); age > lateAfter {
+		return fmt.Errorf("%w: the first chunk is %s old", errGiveUp, age)
+	}
+	return nil
+}
+
+// chunkLimit is the size of a chunk, in bytes.
+func (q *jetStreamQueue) chunkLimit() int {
+	if limit := q.nc.MaxPayload(); limit > 0 {
+		return queue.ChunkLimit(limit)
+	}
+	return queue.ChunkSize
+}

@@ -1,0 +1,205 @@
+package intake_test
+
+import (
+	"fmt"
+	"net/http"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/yagi-crash/yagi/pkg/crash"
+	"github.com/yagi-crash/yagi/pkg/devstack/devnats"
+	"github.com/yagi-crash/yagi/pkg/queue"
+)
+
+// largeReport is a report of about 20 MB that no other has the dump of.
+func largeReport(n int) (body, minidump string) {
+	minidump = fmt.Sprintf("%08d", n) + noise(20_000_000)
+	return field("ProductName", "Firefox") + dump(crash.MinidumpName, minidump) + dump("browser", "small") + end, minidump
+}
+
+// messages returns the subjects of partition p's messages, and checks that each
+// is what the contract of the queue says.
+func (q *testQueue) messages(t *testing.T, p int) (chunks, ready int) {
+	t.Helper()
+	stream, err := q.js.Stream(t.Context(), queue.StreamName(p))
+	if err != nil {
+		t.Fatal(err)
+	}
+	state := stream.CachedInfo().State
+	for seq := state.FirstSeq; seq <= state.LastSeq; seq++ {
+		msg, err := stream.GetMsg(t.Context(), seq)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if msg.Subject == queue.ReadySubject(p) {
+			ready++
+			continue
+		}
+		chunks++
+		if msg.Header.Get(queue.HeaderMsgID) != "" {
+			t.Errorf("chunk %d has a Msg-Id: %v", seq, msg.Header)
+		}
+		if len(msg.Data) > queue.ChunkSize {
+			t.Errorf("chunk %d has %d bytes", seq, len(msg.Data))
+		}
+	}
+	return chunks, ready
+}
+
+// checkLarge fails the test unless the one report of that id has the dump.
+func (q *testQueue) checkLarge(t *testing.T, id crash.ID, minidump string) {
+	t.Helper()
+	found := 0
+	for _, s := range q.stored(t) {
+		if s.ID != id {
+			continue
+		}
+		found++
+		if len(s.Dumps) != 2 || text(t, s.Dumps[0]) != minidump || text(t, s.Dumps[1]) != "small" {
+			t.Errorf("the dumps of %s are not what was posted", id)
+		}
+	}
+	if found != 1 {
+		t.Errorf("%s is in the queue %d times", id, found)
+	}
+}
+
+func TestLargeReportGoesInChunks(t *testing.T) {
+	t.Parallel()
+	q := startQueue(t)
+	i := startIntake(t, q.url)
+	plain, minidump := largeReport(1)
+	id := crashID(t, i.post(t, plain))
+	q.checkLarge(t, id, minidump)
+	if chunks, ready := q.messages(t, 0); chunks != 21 || ready != 1 {
+		t.Errorf("%d chunks and %d ready messages, want 21 and 1", chunks, ready)
+	}
+
+	compressed := i.post(t, gzipped(t, plain), "Content-Encoding: gzip")
+	q.checkLarge(t, crashID(t, compressed), minidump)
+}
+
+// A stock server has room for 1 MiB in a message; what is larger goes in chunks.
+// One that has room for very little takes reports all the same.
+func TestServersWithSmallMessagesTakeLargeReports(t *testing.T) {
+	t.Parallel()
+	for _, room := range []int32{1 << 20, 64 << 10} {
+		server, err := devnats.Start(t.Context(), devnats.Config{Addr: "127.0.0.1:0", Dir: t.TempDir(), MaxPayload: room, Log: zerolog.Nop()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(server.Stop)
+		q := connectQueue(t, server.URL())
+		q.apply(t)
+		i := startIntake(t, server.URL())
+		awaitHealthy(t, i) // the server's limit is known
+		crashID(t, i.post(t, report()))
+		minidump := noise(1_500_000)
+		id := crashID(t, i.post(t, field("ProductName", "Firefox")+dump(crash.MinidumpName, minidump)+dump("browser", "small")+end))
+		q.checkLarge(t, id, minidump)
+	}
+}
+
+// What a lost ack leaves behind is seen by nobody, and the report is whole.
+func TestChunksWhoseAcksAreLostArePublishedAgain(t *testing.T) {
+	t.Parallel()
+	q := startQueue(t)
+	proxy, proxyURL := proxied(t, q.url)
+	i := startIntake(t, proxyURL)
+	crashID(t, i.post(t, report()))
+	undo := cutAcks(t, proxy)
+	body, minidump := largeReport(2)
+	c := i.dial(t)
+	c.send(request(len(body)) + body)
+	q.await(t, 1+4) // four chunks are stored, and their acks are lost
+	undo()
+	q.checkLarge(t, crashID(t, c.answer()), minidump)
+	if chunks, ready := q.messages(t, 0); chunks <= 21 || ready != 2 {
+		t.Errorf("%d chunks and %d ready messages, want more than 21, and 2", chunks, ready)
+	}
+}
+
+// The stream fills up within a report: no id is given, what was stored of it is
+// no report, and the next partition is asked if there is one.
+func TestStreamThatFillsUpWithinAReport(t *testing.T) {
+	t.Parallel()
+	q := startQueue(t)
+	q.cfg.StreamMaxBytes = 10 << 20
+	q.apply(t)
+	i := startIntake(t, q.url)
+	body, _ := largeReport(3)
+	start := time.Now()
+	a := i.post(t, body)
+	if a.status != http.StatusServiceUnavailable || a.head.Get("Retry-After") == "" {
+		t.Errorf("answered %d %q, Retry-After %q", a.status, a.body, a.head.Get("Retry-After"))
+	}
+	if took := time.Since(start); took > 5*time.Second {
+		t.Errorf("it took %s to say that the stream is full", took)
+	}
+	if chunks, ready := q.messages(t, 0); chunks == 0 || ready != 0 {
+		t.Errorf("%d chunks and %d ready messages, want some and 0", chunks, ready)
+	}
+}
+
+func TestFullPartitionIsLeftWithinAReport(t *testing.T) {
+	t.Parallel()
+	q := startQueue(t)
+	q.cfg.Partitions = 2
+	q.apply(t)
+	small := queue.StreamConfig(0, q.cfg)
+	small.MaxBytes = 10 << 20
+	if _, err := q.js.UpdateStream(t.Context(), small); err != nil {
+		t.Fatal(err)
+	}
+	i := startIntake(t, q.url, "NATS_PARTITIONS=2")
+	for n := range 4 { // any of them belongs to partition 0 with a chance of a half
+		body, minidump := largeReport(n)
+		q.checkLarge(t, crashID(t, i.post(t, body)), minidump)
+	}
+	if _, ready := q.messages(t, 1); ready != 4 {
+		t.Errorf("partition 1 has %d reports, want 4", ready)
+	}
+}
+
+// Many at once are promised, and no more of them is on its way than is allowed.
+func TestLargeReportsAtOnce(t *testing.T) {
+	t.Parallel()
+	q := startQueue(t)
+	i := startIntake(t, q.url, "INTAKE_PUBLISH_INFLIGHT_BYTES=8MB", "INTAKE_PUBLISH_TIMEOUT=60s")
+	var clients sync.WaitGroup
+	for n := range 6 {
+		clients.Go(func() {
+			body, minidump := largeReport(n)
+			q.checkLarge(t, crashID(t, i.post(t, body)), minidump)
+		})
+	}
+	clients.Wait()
+}
+
+// Two reports under one id that a client chose are both kept, and one that is
+// posted twice at once is kept once, whole.
+func TestLargeReportsWithAGivenID(t *testing.T) {
+	t.Parallel()
+	q := startQueue(t)
+	i := startIntake(t, q.url, "INTAKE_SUBMITTER_TOKEN=secret")
+	id := crash.NewID(time.Now(), crash.Accept)
+	body, minidump := largeReport(5)
+	body = field("uuid", string(id)) + body
+	var clients sync.WaitGroup
+	for range 2 {
+		clients.Go(func() {
+			if got := crashID(t, i.post(t, body, "Authorization: Bearer secret")); got != id {
+				t.Errorf("got %s, want %s", got, id)
+			}
+		})
+	}
+	clients.Wait()
+	for _, s := range q.stored(t) {
+		if s.ID != id || text(t, s.Dumps[0]) != minidump {
+			t.Errorf("%s is not what was posted", s.ID)
+		}
+	}
+}
