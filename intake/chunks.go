@@ -83,21 +83,28 @@ func (c *chunked) send(ctx context.Context, p int) (heard bool, err error) {
 		c.partition, c.began, c.acked = p, time.Now(), make([]uint64, chunks)
 	}
 	before := slices.Clone(c.acked)
-	if err := c.sendChunks(ctx); err != nil {
-		return !slices.Equal(before, c.acked), err
+	err = c.sendChunks(ctx)
+	heard = !slices.Equal(before, c.acked)
+	if err != nil {
+		return heard, err
 	}
+	return heard, c.sendReady(ctx)
+}
+
+// sendReady publishes the ready message, which lists the chunks.
+func (c *chunked) sendReady(ctx context.Context) error {
 	if err := c.inTime(); err != nil {
-		return false, err
+		return err
 	}
 	msg, err := queue.EncodeChunked(c.report, c.acked)
 	if err != nil {
-		return false, fmt.Errorf("%w: %w", errGiveUp, err)
+		return fmt.Errorf("%w: %w", errGiveUp, err)
 	}
-	msg.Subject = queue.ReadySubject(p)
-	if _, err := c.q.attempt(ctx, msg, p); err != nil {
-		return false, err
+	msg.Subject = queue.ReadySubject(c.partition)
+	if _, err := c.q.attempt(ctx, msg, c.partition); err != nil {
+		return err
 	}
-	return true, c.inTime()
+	return c.inTime()
 }
 
 // sendChunks publishes the chunks that have no ack. A chunk whose ack was lost is

@@ -16,8 +16,8 @@ type Config struct {
 	// is for operators: clients have no business there.
 	AdminAddr string `env:"UPLOADER_ADMIN_ADDR" envDefault:":8002"`
 	// Workers is how many reports are in hand at a time, each held in memory
-	// whole: up to 8 MB in its message, or else out of UPLOADER_MEMORY_BUDGET. All uploaders' workers together, times 1.5, must not exceed
-	// NATS_MAX_ACK_PENDING.
+	// whole: up to 8 MB in its message, or else out of UPLOADER_MEMORY_BUDGET. All
+	// uploaders' workers together, times 1.5, must not exceed NATS_MAX_ACK_PENDING.
 	Workers int `env:"UPLOADER_WORKERS" envDefault:"16"`
 	// MemoryBudget is the memory for reports larger than a message, which arrive
 	// in chunks. A worker waits until there is enough of it; a report larger than

@@ -95,13 +95,7 @@ func TestSilentServerFailsNoRequest(t *testing.T) {
 	for n := range 16 {
 		c := newClient(s.url, 1, n)
 		clients.Go(func() {
-			dump := c.dump(800_000)
-			id, err := c.post(t.Context(), dump)
-			if err != nil {
-				t.Errorf("a client was sent away: %v", err)
-				return
-			}
-			book.enter(id, dump)
+			book.post(t, c, c.dump(800_000))
 		})
 	}
 	clients.Wait()

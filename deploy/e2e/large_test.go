@@ -53,12 +53,7 @@ func TestLargeReportThatIsCutAndPostedAgain(t *testing.T) {
 			if n > 0 {
 				mine = c.bytes(20_000_000)
 			}
-			id, err := c.post(t.Context(), mine)
-			if err != nil {
-				t.Errorf("posting: %v", err)
-				return
-			}
-			book.enter(id, mine)
+			book.post(t, c, mine)
 		})
 	}
 	clients.Wait()
@@ -77,13 +72,7 @@ func TestLargestReportsAtOnceTakeLittleMemory(t *testing.T) {
 	for n := range 8 {
 		clients.Go(func() {
 			c := newClient(s.url, 5, n)
-			dump := c.bytes(25<<20 - 1000)
-			id, err := c.post(t.Context(), dump)
-			if err != nil {
-				t.Errorf("posting: %v", err)
-				return
-			}
-			book.enter(id, dump)
+			book.post(t, c, c.bytes(25<<20-1000))
 		})
 	}
 	clients.Wait()

@@ -37,6 +37,17 @@ func (l *ledger) enter(id crash.ID, dump []byte) {
 	l.promised[id] = crash.Sum(dump)
 }
 
+// post posts a report that has to be promised.
+func (l *ledger) post(t *testing.T, c *client, dump []byte) {
+	t.Helper()
+	id, err := c.post(t.Context(), dump)
+	if err != nil {
+		t.Errorf("a client was sent away: %v", err)
+		return
+	}
+	l.enter(id, dump)
+}
+
 func (l *ledger) refuse(err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

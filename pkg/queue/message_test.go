@@ -84,7 +84,7 @@ func TestDecodeUndoesEncode(t *testing.T) {
 	})
 }
 
-// goldenFiles holds a message of every version ever published: header lines, a
+// testdata holds a message of every version ever published: header lines, a
 // blank line, the body. They are never made anew: a release that cannot read
 // them cannot read what lies in a queue.
 func TestGoldenMessagesAreRead(t *testing.T) {
