@@ -15,7 +15,7 @@ GOLANGCI         = $(CURDIR)/bin/golangci-lint
 
 .DEFAULT_GOAL = help
 .NOTPARALLEL:
-.PHONY: help run build test lint golangci-lint fuzz bench crowd docs docs-check tidy standalone check
+.PHONY: help run build test lint golangci-lint fuzz bench crowd soak docs docs-check tidy standalone check
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
@@ -57,6 +57,9 @@ bench: ## run every benchmark, and then the crowds
 crowd: ## serve crowds of slow clients and measure intake's memory
 	E2E_SLOW=2000,0s,60s,256 go test -count=1 -timeout 10m -run TestSlowClients -v ./deploy/e2e
 	E2E_SLOW=10000,60s,60s,512 go test -count=1 -timeout 10m -run TestSlowClients -v ./deploy/e2e
+
+soak: ## run the tests that take long: an hour at the most
+	go test -count=1 -tags soak -timeout 60m -v ./deploy/e2e
 
 docs: ## write the table of settings into README.md
 	go run ./deploy/docs

@@ -36,6 +36,10 @@ type Config struct {
 	// RetryMax is the longest such wait, and so about how long a backlog takes
 	// to move again once the bucket is back.
 	RetryMax time.Duration `env:"UPLOADER_RETRY_MAX" envDefault:"1m"`
+	// ReplayWindow is how long reports stay in the queue once they are stored, so
+	// that they can be replayed. When a stream has 80 % of NATS_STREAM_MAX_BYTES,
+	// the oldest of them go earlier.
+	ReplayWindow time.Duration `env:"UPLOADER_REPLAY_WINDOW" envDefault:"24h"`
 	// Grace is how long reports in hand may take after a SIGTERM before they
 	// are handed back unfinished. It must be shorter than whatever follows with
 	// a SIGKILL.
@@ -96,6 +100,9 @@ func (c *Config) Validate() error {
 	}
 	if c.RetryMax < c.RetryMin {
 		bad("UPLOADER_RETRY_MAX: %v is less than UPLOADER_RETRY_MIN, %v", c.RetryMax, c.RetryMin)
+	}
+	if c.ReplayWindow < 0 {
+		bad("UPLOADER_REPLAY_WINDOW: %v is less than 0", c.ReplayWindow)
 	}
 	if c.Grace < 0 {
 		bad("UPLOADER_GRACE: %v is less than 0", c.Grace)

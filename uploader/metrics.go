@@ -40,6 +40,11 @@ type metrics struct {
 	puts             *prometheus.CounterVec
 	putSeconds       prometheus.Histogram
 	putBytes         prometheus.Counter
+	streamBytes      *prometheus.GaugeVec
+	streamMaxBytes   *prometheus.GaugeVec
+	bufferLeft       *prometheus.GaugeVec
+	oldest           *prometheus.GaugeVec
+	trimmed          prometheus.Counter
 	errors           *prometheus.CounterVec
 }
 
@@ -73,6 +78,15 @@ func newMetrics() *metrics {
 			Name: "uploader_put_bytes_total",
 			Help: "Bytes of objects that were stored.",
 		}),
+		streamBytes:    streamGauge("uploader_stream_bytes", "Size of a stream; every uploader says the same."),
+		streamMaxBytes: streamGauge("uploader_stream_max_bytes", "Size at which a stream refuses reports."),
+		bufferLeft: streamGauge("uploader_stream_buffer_left_seconds",
+			"How long a stream can go on taking reports at the rate of the last five minutes if none is uploaded, at a guess."),
+		oldest: streamGauge("uploader_stream_oldest_seconds", "For how long the oldest report that is not stored yet has been in a stream; 0 when there is none."),
+		trimmed: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "uploader_trimmed_messages_total",
+			Help: "Messages of stored reports, and strays, that were removed from the streams. Uploaders that do so at the same time count the same ones.",
+		}),
 		errors: counterVec("uploader_errors_total", "Errors, by what they were about.", "class"),
 	}
 	// A series that is there from the start shows its first increase.
@@ -84,11 +98,16 @@ func newMetrics() *metrics {
 
 // register shows the metrics in reg.
 func (m *metrics) register(reg prometheus.Registerer) {
-	reg.MustRegister(m.depth, m.inHand, m.reserved, m.receivedToStored, m.reports, m.puts, m.putSeconds, m.putBytes, m.errors)
+	reg.MustRegister(m.depth, m.inHand, m.reserved, m.receivedToStored, m.reports, m.puts, m.putSeconds, m.putBytes,
+		m.streamBytes, m.streamMaxBytes, m.bufferLeft, m.oldest, m.trimmed, m.errors)
 }
 
 func counterVec(name, help, label string) *prometheus.CounterVec {
 	return prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, []string{label})
+}
+
+func streamGauge(name, help string) *prometheus.GaugeVec {
+	return prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: name, Help: help}, []string{"stream"})
 }
 
 func zero(vec *prometheus.CounterVec, values ...string) {

@@ -34,6 +34,7 @@ import (
 	"github.com/yagi-crash/yagi/pkg/layout"
 	"github.com/yagi-crash/yagi/pkg/queue"
 	"github.com/yagi-crash/yagi/uploader/internal/objstore"
+	"github.com/yagi-crash/yagi/uploader/internal/trim"
 )
 
 // store is the bucket. Put returns nil only once the object is there for good,
@@ -53,6 +54,9 @@ type Uploader struct {
 	metrics *metrics
 	// inProgressEvery is queue.InProgressEvery, but in tests.
 	inProgressEvery time.Duration
+	// trimEvery and streamOf are trimEvery and jetStreamOf, but in tests.
+	trimEvery time.Duration
+	streamOf  func(p int) trim.Stream
 
 	memory *semaphore.Weighted // for reports in chunks, bytes
 
@@ -94,8 +98,10 @@ func Listen(ctx context.Context, cfg Config, log zerolog.Logger) (*Uploader, err
 		store:           bucket,
 		metrics:         newMetrics(),
 		inProgressEvery: queue.InProgressEvery,
+		trimEvery:       trimEvery,
 		memory:          semaphore.NewWeighted(int64(cfg.MemoryBudget)),
 	}
+	u.streamOf = u.jetStreamOf
 	u.partitions.Store(&[]jetstream.Consumer{})
 	return u, nil
 }
@@ -124,6 +130,10 @@ func (u *Uploader) Run(ctx context.Context) error {
 	defer abandon(nil)
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return u.watch(ctx) })
+	group.Go(func() error {
+		u.trim(ctx)
+		return nil
+	})
 	group.Go(func() error {
 		select {
 		case err := <-served:

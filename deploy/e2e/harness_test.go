@@ -15,6 +15,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -40,7 +41,7 @@ const (
 // suite is what TestMain makes for all tests: the programs, and an S3 server.
 var suite struct {
 	bin      string
-	natsConf string // absolute: the S3 server changes the working directory
+	natsConf string // as for operators, with a user for each program
 	s3       *devs3.Server
 }
 
@@ -62,7 +63,7 @@ func run(m *testing.M) int {
 		log.Printf("building the programs: %v", err)
 		return 1
 	}
-	if suite.natsConf, err = filepath.Abs("../nats/single.conf"); err != nil {
+	if suite.natsConf, err = writeNATSConf(dir); err != nil {
 		log.Print(err)
 		return 1
 	}
@@ -79,6 +80,25 @@ func run(m *testing.M) int {
 		return 1
 	}
 	return code
+}
+
+// writeNATSConf puts the configuration that operators are given together.
+func writeNATSConf(dir string) (string, error) {
+	var text []byte
+	for _, name := range []string{"single.conf", "users.conf"} {
+		part, err := os.ReadFile(filepath.Join("..", "nats", name))
+		if err != nil {
+			return "", err
+		}
+		text = append(text, part...)
+	}
+	path := filepath.Join(dir, "nats.conf")
+	return path, os.WriteFile(path, text, 0o600)
+}
+
+// passwords are those of users.conf.
+func passwords() []string {
+	return []string{"NATS_INTAKE_PASSWORD=i", "NATS_UPLOADER_PASSWORD=u", "NATS_OPS_PASSWORD=o"}
 }
 
 // process is a program that can be killed and started again.
@@ -177,25 +197,25 @@ func (l *tail) String() string {
 type system struct {
 	nats, intake, uploader *process
 	url                    string // of intake
-	natsURL                string
+	natsAddr               string
 	bucket                 *bucket
 }
 
-// startSystem starts everything and returns when it is healthy.
-func startSystem(t *testing.T) *system {
+// startSystem starts everything, the tiers with settings of the form KEY=value
+// besides those that they need, and returns when it is healthy.
+func startSystem(t *testing.T, settings ...string) *system {
 	t.Helper()
 	name := strings.ToLower(strings.NewReplacer("/", "-", "_", "-").Replace(t.Name()))
 	s := &system{bucket: makeBucket(t, name)}
 	natsAddr, intakeAddr := freeAddr(t), freeAddr(t)
 	intakeAdmin, uploaderAdmin := freeAddr(t), freeAddr(t)
-	s.url, s.natsURL = "http://"+intakeAddr, "nats://"+natsAddr
+	s.url, s.natsAddr = "http://"+intakeAddr, natsAddr
 	_, port, _ := net.SplitHostPort(natsAddr)
 	_, monitor, _ := net.SplitHostPort(freeAddr(t))
-	s.nats = newProcess(t, "nats-server", nil, "-c", suite.natsConf, "-a", "127.0.0.1", "-p", port, "-m", monitor, "-sd", t.TempDir())
+	s.nats = newProcess(t, "nats-server", passwords(), "-c", suite.natsConf, "-a", "127.0.0.1", "-p", port, "-m", monitor, "-sd", t.TempDir())
 	s.applyStreams(t)
-	env := []string{"NATS_URL=" + s.natsURL}
-	s.intake = newProcess(t, "intake", append(env, "INTAKE_ADDR="+intakeAddr, "INTAKE_ADMIN_ADDR="+intakeAdmin))
-	s.uploader = newProcess(t, "uploader", append(env, "UPLOADER_ADMIN_ADDR="+uploaderAdmin, "S3_BUCKET="+name,
+	s.intake = newProcess(t, "intake", append(slices.Clip(settings), "NATS_URL=nats://intake:i@"+natsAddr, "INTAKE_ADDR="+intakeAddr, "INTAKE_ADMIN_ADDR="+intakeAdmin))
+	s.uploader = newProcess(t, "uploader", append(slices.Clip(settings), "NATS_URL=nats://uploader:u@"+natsAddr, "UPLOADER_ADMIN_ADDR="+uploaderAdmin, "S3_BUCKET="+name,
 		"AWS_ENDPOINT_URL_S3="+suite.s3.Endpoint(), "AWS_REGION=us-east-1", "AWS_ACCESS_KEY_ID="+accessKey, "AWS_SECRET_ACCESS_KEY="+secretKey))
 	awaitHealthy(t, s.url)
 	awaitHealthy(t, "http://"+uploaderAdmin)
@@ -203,13 +223,13 @@ func startSystem(t *testing.T) *system {
 }
 
 func (s *system) config() queue.Config {
-	return queue.Config{URL: s.natsURL, Partitions: 1, Replicas: 1, StreamMaxBytes: 8 << 30, MaxAckPending: 100}
+	return queue.Config{URL: "nats://ops:o@" + s.natsAddr, Partitions: 1, Replicas: 1, StreamMaxBytes: 8 << 30, MaxAckPending: 100}
 }
 
-// jetStream is a connection to the queue of somebody else than the tiers.
+// jetStream is an operator's connection to the queue.
 func (s *system) jetStream(t *testing.T) jetstream.JetStream {
 	t.Helper()
-	nc, err := queue.Connect(s.config(), "test", zerolog.Nop())
+	nc, err := queue.Connect(s.config(), "ops", zerolog.Nop())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -239,6 +259,15 @@ func (s *system) applyStreams(t *testing.T) {
 	if _, err := js.UpdateConsumer(t.Context(), queue.StreamName(0), short); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// holds says what is wrong unless the queue has that many messages or more.
+func holds(ctx context.Context, js jetstream.JetStream, messages uint64) error {
+	stream, err := js.Stream(ctx, queue.StreamName(0))
+	if err == nil && stream.CachedInfo().State.Msgs < messages {
+		err = fmt.Errorf("%d messages are stored, want %d", stream.CachedInfo().State.Msgs, messages)
+	}
+	return err
 }
 
 // eventually tries until there is no error, and fails the test after a while.

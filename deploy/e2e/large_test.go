@@ -2,18 +2,13 @@ package e2e
 
 import (
 	"context"
-	"errors"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
-
-	"github.com/yagi-crash/yagi/pkg/queue"
 )
-
-var errTooFew = errors.New("fewer than two chunks are stored")
 
 // Intake dies after the second chunk of a report of 20 MB. The client posts it
 // again, and another one posts its own at the same time: whatever was promised is
@@ -29,16 +24,7 @@ func TestLargeReportThatIsCutAndPostedAgain(t *testing.T) {
 		_, err := first.post(context.WithoutCancel(t.Context()), dump)
 		cut <- err
 	}()
-	eventually(t, "waiting for the second chunk", 20*time.Second, func() error {
-		stream, err := js.Stream(t.Context(), queue.StreamName(0))
-		if err != nil {
-			return err
-		}
-		if stream.CachedInfo().State.Msgs < 2 {
-			return errTooFew
-		}
-		return nil
-	})
+	eventually(t, "waiting for the second chunk", 20*time.Second, func() error { return holds(t.Context(), js, 2) })
 	s.intake.kill()
 	s.intake.start()
 	if err := <-cut; err == nil {

@@ -106,9 +106,12 @@ func (r *Reader) gather(ctx context.Context, m *Manifest, chunk func(context.Con
 	return s, nil
 }
 
-// get asks for a message by its sequence.
+// get asks for a message: by its sequence, or for the first of a subject from
+// there on, or from a time on (ADR-31 and the server's JSApiMsgGetRequest).
 type get struct {
-	Seq uint64 `json:"seq"`
+	Seq       uint64     `json:"seq,omitempty"`
+	Next      string     `json:"next_by_subj,omitempty"`
+	StartTime *time.Time `json:"start_time,omitempty"`
 }
 
 // fromReplica asks whichever server has the stream (Direct Get, ADR-31).
@@ -125,26 +128,66 @@ func (r *Reader) fromReplica(ctx context.Context, stream string, seq uint64) ([]
 
 // fromLeader asks the stream's leader, whose word counts.
 func (r *Reader) fromLeader(ctx context.Context, stream string, seq uint64) ([]byte, error) {
-	reply, err := r.ask(ctx, "$JS.API.STREAM.MSG.GET."+stream, get{Seq: seq}, leaderPatience)
-	if err != nil {
+	var found struct {
+		Data []byte `json:"data"`
+	}
+	there, err := r.askLeader(ctx, stream, get{Seq: seq}, &found)
+	if err == nil && !there {
+		err = ErrIncomplete
+	}
+	return found.Data, err
+}
+
+// Stored tells where a message lies in its stream.
+type Stored struct {
+	Sequence uint64    `json:"seq"`
+	Time     time.Time `json:"time"` // when it was stored, on the server's clock
+}
+
+// NextReady returns the first ready message of partition p from a sequence on, as
+// the stream's leader has it; nil means that there is none. The message itself
+// comes over the wire too.
+func (r *Reader) NextReady(ctx context.Context, p int, from uint64) (*Stored, error) {
+	return r.locate(ctx, StreamName(p), get{Seq: from, Next: ReadySubject(p)})
+}
+
+// Since returns the first message of the stream that was stored at t or later, as
+// the leader has it; nil means that there is none. The message itself comes over
+// the wire too.
+func (r *Reader) Since(ctx context.Context, stream string, t time.Time) (*Stored, error) {
+	return r.locate(ctx, stream, get{StartTime: &t, Next: ">"}) // with a subject, gaps do not matter
+}
+
+func (r *Reader) locate(ctx context.Context, stream string, question get) (*Stored, error) {
+	var found Stored
+	there, err := r.askLeader(ctx, stream, question, &found)
+	if err != nil || !there {
 		return nil, err
 	}
-	var answer struct {
-		Error   *jetstream.APIError `json:"error"`
-		Message struct {
-			Data []byte `json:"data"`
-		} `json:"message"`
+	return &found, nil
+}
+
+// askLeader reads the message that the leader answers with into found; there is
+// false when the leader has none.
+func (r *Reader) askLeader(ctx context.Context, stream string, question get, found any) (there bool, err error) {
+	reply, err := r.ask(ctx, "$JS.API.STREAM.MSG.GET."+stream, question, leaderPatience)
+	if err != nil {
+		return false, err
 	}
+	answer := struct {
+		Error   *jetstream.APIError `json:"error"`
+		Message any                 `json:"message"`
+	}{Message: found}
 	if err := json.Unmarshal(reply.Data, &answer); err != nil {
-		return nil, fmt.Errorf("reading the server's answer: %w", err)
+		return false, fmt.Errorf("reading the server's answer: %w", err)
 	}
 	switch e := answer.Error; {
 	case e == nil:
-		return answer.Message.Data, nil
+		return true, nil
 	case e.Code == http.StatusNotFound && e.ErrorCode == jetstream.JSErrCodeMessageNotFound:
-		return nil, ErrIncomplete
+		return false, nil
 	default:
-		return nil, e
+		return false, e
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/nats-io/nats.go"
@@ -180,5 +181,47 @@ func TestReaderWithoutAStream(t *testing.T) {
 	}
 	if got, err := q.read(t); err == nil || errors.Is(err, queue.ErrDamaged) || errors.Is(err, queue.ErrIncomplete) {
 		t.Errorf("got %v, %v, want an error about the stream", got, err)
+	}
+}
+
+// What is asked of the leader is found by sequence and subject, or by time.
+func TestReaderLocates(t *testing.T) {
+	q := publishChunked(t)
+	reader := queue.NewReader(q.js.Conn())
+	if got, err := reader.NextReady(t.Context(), 0, 1); got != nil || err != nil {
+		t.Errorf("among chunks alone a ready message is found at %+v, error %v", got, err)
+	}
+	if _, err := q.read(t); err != nil {
+		t.Fatal(err)
+	}
+	msg, err := queue.EncodeChunked(q.report, q.chunks)
+	if err != nil {
+		t.Fatal(err)
+	}
+	msg.Subject = queue.ReadySubject(0)
+	ack, err := q.js.PublishMsg(t.Context(), msg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ready, err := reader.NextReady(t.Context(), 0, 1)
+	if err != nil || ready == nil || ready.Sequence != ack.Sequence {
+		t.Fatalf("the ready message is found at %+v, error %v, want sequence %d", ready, err, ack.Sequence)
+	}
+	if got, err := reader.NextReady(t.Context(), 0, ack.Sequence+1); got != nil || err != nil {
+		t.Errorf("beyond the last ready message one is found at %+v, error %v", got, err)
+	}
+
+	stream := queue.StreamName(0)
+	if got, err := reader.Since(t.Context(), stream, ready.Time); err != nil || got == nil || *got != *ready {
+		t.Errorf("since %v there is %+v, error %v, want %+v", ready.Time, got, err, ready)
+	}
+	if got, err := reader.Since(t.Context(), stream, ready.Time.Add(-time.Hour)); err != nil || got == nil || got.Sequence != 1 {
+		t.Errorf("since an hour before there is %+v, error %v, want sequence 1", got, err)
+	}
+	if got, err := reader.Since(t.Context(), stream, ready.Time.Add(time.Nanosecond)); got != nil || err != nil {
+		t.Errorf("since after the last message there is %+v, error %v", got, err)
+	}
+	if _, err := reader.Since(t.Context(), queue.StreamName(7), ready.Time); err == nil {
+		t.Error("a stream that is not there has no error")
 	}
 }

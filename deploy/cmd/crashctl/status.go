@@ -17,7 +17,7 @@ type status struct {
 func (*status) Help() string {
 	return `Shows for each partition how many reports are not uploaded yet (depth), how long the oldest of them has waited, how many are in the hands of uploaders (unacked) and were there before (redelivered), and how full the stream is; then how the dead letters, the replicas and the servers are. It only asks and changes nothing.
 
-Needing attention is: a stream or a consumer that is missing, or so different that it could lose or hide reports; a stream without a leader or above 80% of its limit; a report that has waited for more than 15 minutes; dead letters; a replica that is offline; a nats-server that is too old, or that does not sync always; a bucket that is missing or cannot be reached.
+Needing attention is: a stream or a consumer that is missing, or so different that it could lose or hide reports; a stream without a leader or above 90% of its limit; a report that has waited for more than 15 minutes; dead letters; a replica that is offline; a nats-server that is too old, or that does not sync always; a bucket that is missing or cannot be reached.
 
 ` + needs + `
 and, to tell whether the servers sync always:

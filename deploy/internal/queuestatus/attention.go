@@ -6,11 +6,11 @@ import (
 	"github.com/dustin/go-humanize"
 )
 
-// What needs attention. Above 80 % the trimmer leaves nothing for a replay any
-// more, and a report that waits for a quarter of an hour has outlasted every
+// What needs attention. The trimmer keeps a stream at 80 % as long as it finds
+// something that is stored, so that one above 90 % is filling up; and a report that waits for a quarter of an hour has outlasted every
 // restart and many redeliveries (queue.AckWait).
 const (
-	fullPercent   = 80
+	fullPercent   = 90
 	oldestSeconds = 15 * 60
 )
 

@@ -13,7 +13,7 @@ func well() *Status {
 	s.Partitions = []Partition{{
 		Configured: true,
 		Stream: Stream{
-			Name: "CRASHES_0", State: Present, Leader: "n1", Usage: &Usage{UsedPercent: 80},
+			Name: "CRASHES_0", State: Present, Leader: "n1", Usage: &Usage{UsedPercent: 90},
 			Replicas: []Replica{{Server: "n2", LagOperations: 3}},
 		},
 		Consumer: Consumer{Name: "uploader", State: Present, Backlog: &Backlog{Depth: 1, OldestSeconds: new(Seconds(15 * 60))}},
@@ -32,7 +32,7 @@ func TestAttention(t *testing.T) {
 		"stream CRASHES_0: replica n2 is offline, last seen 1m30s ago": func(s *Status) {
 			s.Partitions[0].Stream.Replicas[0] = Replica{Server: "n2", Offline: true, SeenSeconds: 90}
 		},
-		"stream CRASHES_0 is 81% full, and refuses what does not fit":   func(s *Status) { s.Partitions[0].Stream.Usage.UsedPercent = 81 },
+		"stream CRASHES_0 is 91% full, and refuses what does not fit":   func(s *Status) { s.Partitions[0].Stream.Usage.UsedPercent = 91 },
 		"stream CRASHES_DLQ is 99% full, and refuses what does not fit": func(s *Status) { s.DeadLetters.Usage.UsedPercent = 99 },
 		"stream CRASHES_0: the oldest report has waited for 15m1s":      func(s *Status) { *s.Partitions[0].Consumer.Backlog.OldestSeconds = 901 },
 		"stream CRASHES_DLQ is missing: crashctl stream apply makes it": func(s *Status) { s.DeadLetters = Stream{Name: "CRASHES_DLQ", State: Missing} },

@@ -160,12 +160,15 @@ func readPartition(ctx context.Context, js jetstream.JetStream, p int, cfg queue
 		return out, fmt.Errorf("consumer %s of %s: %w", out.Consumer.Name, out.Stream.Name, because(ctx, err))
 	}
 	if b := out.Consumer.Backlog; b != nil && b.Depth > 0 {
-		stored, err := oldest(ctx, js, p, floor+1)
+		oldest, err := queue.NewReader(js.Conn()).NextReady(ctx, p, floor+1)
+		if err == nil && oldest == nil {
+			err = errors.New("the stream has none")
+		}
 		if err != nil {
 			return out, fmt.Errorf("the oldest report in %s: %w", out.Stream.Name, because(ctx, err))
 		}
 		// A report may have come after the clock was read.
-		b.OldestSeconds = new(seconds(max(0, now.Sub(stored))))
+		b.OldestSeconds = new(seconds(max(0, now.Sub(oldest.Time))))
 	}
 	return out, nil
 }

@@ -1,0 +1,218 @@
+// Package trim decides how much of a stream's beginning nobody needs any more,
+// and removes it. Uploaded reports stay in the stream for a while, so that they
+// can be replayed; what comes after that is the trimmer's.
+//
+// Any number of uploaders may trim the same stream: each decides for itself, and
+// removing what is gone already does nothing. What it must never do is remove a
+// message of a report that is not uploaded yet. Such a report's ready message
+// lies above every consumer's ack floor, which the server knows; but its chunks
+// may lie far below it, among those of reports that are uploaded, and some of
+// them may have no ready message yet. How far down they can lie is bounded by
+// time alone: queue.ReadyDeadline.
+package trim
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/yagi-crash/yagi/pkg/queue"
+)
+
+const (
+	// Staleness is how far behind an answer about a stream may be. A leader that
+	// lost its peers goes on answering until it notices, within some 10 s.
+	Staleness = time.Minute
+	// ClockSkew is how far the server's clock may be from ours for the times of
+	// messages to be believed.
+	ClockSkew = time.Minute
+	// pressure is the share of its limit above which a stream gives up what it
+	// keeps for replays, oldest first.
+	pressure = 0.8
+	// rateOver is the time over which the rate of arrival is averaged.
+	rateOver = 5 * time.Minute
+)
+
+// View is what the servers say about a stream, the stream itself first.
+type View struct {
+	// Asked and Answered are the times, on our clock, of the question about the
+	// stream and of its answer; Server is the time on the clock of its leader.
+	Asked, Answered, Server time.Time
+
+	Created     time.Time
+	First, Last uint64    // sequences; First is Last+1 when the stream is empty
+	FirstAt     time.Time // when First was stored, on the server's clock
+	Messages    uint64
+	Bytes       uint64
+	MaxBytes    int64 // 0 or less is no limit
+
+	// Floor is the sequence up to which every durable consumer has acknowledged.
+	Floor uint64
+	// FloorOf is the consumer that has that floor, the lowest.
+	FloorOf string
+	// Idle is whether the consumers say that there is nothing above the floor
+	// that they wait for.
+	Idle bool
+	// Pending is the first ready message above the uploaders' floor, as the
+	// stream's leader has it; nil when there is none. A consumer's own word does
+	// not suffice: its server may have yet to catch up with the stream.
+	Pending *queue.Stored
+}
+
+// Stream is a stream to trim.
+type Stream interface {
+	// View asks the leaders.
+	View(ctx context.Context) (View, error)
+	// Since returns the first message that was stored at t or later, or nil.
+	Since(ctx context.Context, t time.Time) (*queue.Stored, error)
+	// Purge removes every message up to a sequence, that one too.
+	Purge(ctx context.Context, upTo uint64) error
+}
+
+// Trimmer trims one stream. Make one with New and keep it: it trims by what it
+// remembers. It must not be used by two goroutines at once.
+type Trimmer struct {
+	window  time.Duration
+	history history
+}
+
+// New returns a trimmer that keeps uploaded reports for window, as long as there
+// is room for them. It trims once it has watched the stream for a little longer
+// than queue.ReadyDeadline, and earlier only when room is short.
+func New(window time.Duration) *Trimmer {
+	return &Trimmer{window: window}
+}
+
+// Result is what a step found and did.
+type Result struct {
+	View View
+	// Trimmed is how many messages were removed, and UpTo the last of them.
+	Trimmed, UpTo uint64
+	// Pressed is whether the stream is short of room.
+	Pressed bool
+	// BufferLeft is how long the stream can go on taking reports at the present
+	// rate with no uploader at work: an estimate, from the mean size of a
+	// message. It is math.MaxInt64 when nothing arrives, and negative when there
+	// is no telling yet, or no limit.
+	BufferLeft time.Duration
+}
+
+// Step looks at the stream and removes what nobody needs. The error says which
+// question was not answered; nothing was removed then that is still needed.
+func (t *Trimmer) Step(ctx context.Context, s Stream) (Result, error) {
+	v, err := s.View(ctx)
+	if err != nil {
+		return Result{}, err
+	}
+	t.history.add(v)
+	r := Result{View: v, Pressed: v.pressed()}
+	safe := t.safe(v)
+	r.BufferLeft = t.bufferLeft(v, safe)
+	if safe == 0 && r.Pressed {
+		if safe, err = t.safeByClock(ctx, s, v); err != nil {
+			return r, err
+		}
+	}
+	wanted, err := t.wanted(ctx, s, v)
+	if err != nil {
+		return r, err
+	}
+	upTo := min(safe, wanted)
+	if upTo < v.First {
+		return r, nil
+	}
+	if err := s.Purge(ctx, upTo); err != nil {
+		return r, fmt.Errorf("removing messages up to %d: %w", upTo, err)
+	}
+	r.Trimmed, r.UpTo = upTo-v.First+1, upTo
+	return r, nil
+}
+
+// safe returns the sequence up to which nobody needs a message; 0 is none.
+func (t *Trimmer) safe(v View) uint64 {
+	floor := v.Floor
+	if v.Idle && v.Pending == nil && v.FloorOf == queue.Consumer {
+		// No report waits at all, but for those of the last moment, of which the
+		// leader may not know yet. What is left are strays: chunks of reports that
+		// were never finished.
+		floor = max(floor, v.Last)
+	}
+	return t.history.bound(floor)
+}
+
+// safeByClock is safe for a trimmer that does not remember enough yet, in a
+// stream that is short of room: by the times of the messages, when the server's
+// clock can be believed.
+func (t *Trimmer) safeByClock(ctx context.Context, s Stream, v View) (uint64, error) {
+	if skew := v.Server.Sub(v.Answered.Round(0)).Abs(); skew > ClockSkew {
+		return 0, fmt.Errorf("room is short, and the server's clock differs from this machine's by %v", skew)
+	}
+	from := v.Server
+	switch p := v.Pending; {
+	case v.FloorOf != queue.Consumer: // what a replay has yet to read begins earlier than Pending
+		return 0, nil
+	case p == nil && !v.Idle: // reports wait, and the leader does not find them
+		return 0, nil
+	case p != nil && p.Time.After(v.Server):
+		return 0, nil
+	case p != nil:
+		from = p.Time
+	}
+	next, err := s.Since(ctx, from.Add(-queue.ReadyDeadline-ClockSkew))
+	if err != nil {
+		return 0, err
+	}
+	if next == nil {
+		return v.Floor, nil
+	}
+	return min(v.Floor, next.Sequence-1), nil
+}
+
+// wanted returns the sequence up to which messages are not kept for replays any
+// more.
+func (t *Trimmer) wanted(ctx context.Context, s Stream, v View) (uint64, error) {
+	upTo := v.excess()
+	if v.Messages == 0 || t.window > 0 && v.Server.Sub(v.FirstAt) < t.window+t.window/100 {
+		return upTo, nil // the hundredth spares looking for every single message
+	}
+	next, err := s.Since(ctx, v.Server.Add(-t.window))
+	if err != nil {
+		return 0, err
+	}
+	if next == nil {
+		return v.Last, nil
+	}
+	return max(upTo, next.Sequence-1), nil
+}
+
+func (v *View) pressed() bool {
+	return v.MaxBytes > 0 && float64(v.Bytes) > pressure*float64(v.MaxBytes)
+}
+
+// excess returns the sequence up to which messages have to go for the stream to
+// have room again, if all are of one size.
+func (v *View) excess() uint64 {
+	if !v.pressed() {
+		return 0
+	}
+	share := 1 - pressure*float64(v.MaxBytes)/float64(v.Bytes)
+	return min(v.First+uint64(share*float64(v.Messages)), v.Last)
+}
+
+func (t *Trimmer) bufferLeft(v View, safe uint64) time.Duration {
+	rate, ok := t.history.perSecond(rateOver)
+	if !ok || v.MaxBytes <= 0 {
+		return -1
+	}
+	if rate == 0 || v.Messages == 0 {
+		return math.MaxInt64
+	}
+	size := float64(v.Bytes) / float64(v.Messages)
+	needed := size * float64(v.Last-min(max(safe, v.First-1), v.Last))
+	left := max(0, float64(v.MaxBytes)-needed) / (rate * size)
+	if left > math.MaxInt64/float64(2*time.Second) {
+		return math.MaxInt64
+	}
+	return time.Duration(left * float64(time.Second))
+}
