@@ -15,7 +15,7 @@ GOLANGCI         = $(CURDIR)/bin/golangci-lint
 
 .DEFAULT_GOAL = help
 .NOTPARALLEL:
-.PHONY: help run build test lint golangci-lint fuzz bench crowd soak docs docs-check tidy standalone check
+.PHONY: help run build test lint golangci-lint fuzz bench crowd faults soak docs docs-check tidy standalone check
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
@@ -28,7 +28,7 @@ build: ## build every program into bin/
 	go build -trimpath -o bin/ $(PROGRAMS)
 
 test: ## run every test of every module, against a real NATS and a real S3
-	go test -race -timeout 6m $(PACKAGES)
+	go test -race -parallel 8 -timeout 6m $(PACKAGES)
 
 lint: golangci-lint ## run the linters of .golangci.yml
 	@status=0; for module in $(MODULES); do \
@@ -55,11 +55,14 @@ bench: ## run every benchmark, and then the crowds
 # Clients, over how long they arrive, how long each takes, and the most memory
 # that intake may have had, in MiB.
 crowd: ## serve crowds of slow clients and measure intake's memory
-	E2E_SLOW=2000,0s,60s,256 go test -count=1 -timeout 10m -run TestSlowClients -v ./deploy/e2e
-	E2E_SLOW=10000,60s,60s,512 go test -count=1 -timeout 10m -run TestSlowClients -v ./deploy/e2e
+	E2E_SLOW=2000,0s,60s,256 go test -tags faults -count=1 -timeout 10m -run TestSlowClients -v ./deploy/e2e
+	E2E_SLOW=10000,60s,60s,512 go test -tags faults -count=1 -timeout 10m -run TestSlowClients -v ./deploy/e2e
 
-soak: ## run the tests that take long: an hour at the most
-	go test -count=1 -tags soak -timeout 60m -v ./deploy/e2e
+faults: ## kill, cut off and fill up the parts of a Yagi of processes, and count
+	go test -count=1 -tags faults -timeout 8m ./deploy/e2e
+
+soak: ## the same for longer, and what takes long: an hour at the most
+	E2E_KILLS=50 go test -count=1 -tags faults,soak -timeout 60m -v ./deploy/e2e
 
 docs: ## write the table of settings into README.md
 	go run ./deploy/docs
@@ -79,4 +82,4 @@ standalone:
 
 # The tests come last, so that their verdict ends the output.
 check: FUZZTIME = 10000x
-check: docs-check standalone lint fuzz test ## all that CI runs
+check: docs-check standalone lint fuzz faults test ## all that CI runs

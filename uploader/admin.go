@@ -41,6 +41,7 @@ func (u *Uploader) serve() (failed <-chan error, stop func()) {
 func (u *Uploader) pages(build telemetry.Build) http.Handler {
 	registry := telemetry.NewRegistry(build)
 	u.metrics.register(registry)
+	registry.MustRegister(breakerGauges(u.breaker)...)
 	mux := http.NewServeMux()
 	mux.Handle("/", telemetry.Admin{Registry: registry, Ready: u.ready, PProf: u.cfg.PProf}.Handler())
 	dockerflow.Register(mux, dockerflow.Config{
@@ -49,7 +50,7 @@ func (u *Uploader) pages(build telemetry.Build) http.Handler {
 		Checks: []dockerflow.Check{
 			{Name: "nats", Probe: func(context.Context) error { return queue.CheckServer(u.nc) }},
 			{Name: "consumer", Probe: u.checkPartitions},
-			{Name: "bucket", Probe: u.store.Probe},
+			{Name: "bucket", Probe: u.checkBucket},
 		},
 	})
 	onPanic := u.metrics.errors.WithLabelValues(classPanic).Inc

@@ -26,15 +26,17 @@ type Config struct {
 	// Bucket is where reports are stored. It has no default: a wrong guess
 	// would put personal data into somebody else's hands.
 	Bucket string `env:"S3_BUCKET,required,notEmpty"`
-	// PutTimeout is how long the PUT of one object may take, its second attempt
-	// included; a report is three objects or more. It must be shorter than the
-	// queue's ack wait of one minute.
+	// PutTimeout is how long the PUT of one object may go without progress. It must
+	// be shorter than the queue's ack wait of one minute. On the whole an object
+	// has as long, and a second more for each 64 KiB.
 	PutTimeout time.Duration `env:"UPLOADER_PUT_TIMEOUT" envDefault:"20s"`
+	// ProbeInterval is how often a bucket that takes nothing is tried. In the
+	// meantime no report is taken from the queue.
+	ProbeInterval time.Duration `env:"UPLOADER_PROBE_INTERVAL" envDefault:"5s"`
 	// RetryMin is how long a report waits in the queue after its first failed
 	// attempt; the wait doubles with each further one.
 	RetryMin time.Duration `env:"UPLOADER_RETRY_MIN" envDefault:"1s"`
-	// RetryMax is the longest such wait, and so about how long a backlog takes
-	// to move again once the bucket is back.
+	// RetryMax is the longest such wait.
 	RetryMax time.Duration `env:"UPLOADER_RETRY_MAX" envDefault:"1m"`
 	// ReplayWindow is how long reports stay in the queue once they are stored, so
 	// that they can be replayed. When a stream has 80 % of NATS_STREAM_MAX_BYTES,
@@ -94,6 +96,9 @@ func (c *Config) Validate() error {
 	}
 	if c.PutTimeout <= 0 || c.PutTimeout >= queue.AckWait {
 		bad("UPLOADER_PUT_TIMEOUT: %v is not between 0 and %v", c.PutTimeout, queue.AckWait)
+	}
+	if c.ProbeInterval <= 0 {
+		bad("UPLOADER_PROBE_INTERVAL: %v is not above 0", c.ProbeInterval)
 	}
 	if c.RetryMin <= 0 {
 		bad("UPLOADER_RETRY_MIN: %v is not above 0", c.RetryMin)

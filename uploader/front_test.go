@@ -3,6 +3,8 @@ package uploader
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httputil"
@@ -23,8 +25,9 @@ type front struct {
 
 	mu      sync.Mutex
 	meddle  func(*http.Request) // called before a PUT goes on; may be nil
-	arrived []string            // keys, as their PUTs come
-	done    []string            // keys, as their PUTs are answered with 200
+	refuse  func(key string) *refusalOf
+	arrived []string // keys, as their PUTs come
+	done    []string // keys, as their PUTs are answered with 200
 }
 
 // newFront opens a front and has the world's uploaders go through it.
@@ -73,10 +76,18 @@ func (f *front) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	_, key, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
 	f.mu.Lock()
 	f.arrived = append(f.arrived, key)
-	meddle := f.meddle
+	meddle, refuse := f.meddle, f.refuse
 	f.mu.Unlock()
 	if meddle != nil {
 		meddle(r)
+	}
+	if refuse != nil {
+		if no := refuse(key); no != nil {
+			_, _ = io.Copy(io.Discard, r.Body)
+			rw.WriteHeader(no.status)
+			_, _ = fmt.Fprintf(rw, "<Error><Code>%s</Code></Error>", no.code)
+			return
+		}
 	}
 	status := &statusWriter{ResponseWriter: rw}
 	f.proxy.ServeHTTP(status, r)
@@ -92,6 +103,19 @@ func (f *front) onPut(meddle func(*http.Request)) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.meddle = meddle
+}
+
+// refusalOf is an answer of a store that does not take an object.
+type refusalOf struct {
+	status int
+	code   string
+}
+
+// onKey has every later PUT refused for which refuse returns something.
+func (f *front) onKey(refuse func(key string) *refusalOf) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.refuse = refuse
 }
 
 // hold keeps every later PUT waiting until release is called.

@@ -26,6 +26,7 @@ import (
 	"github.com/yagi-crash/yagi/pkg/devstack/devs3"
 	"github.com/yagi-crash/yagi/pkg/layout"
 	"github.com/yagi-crash/yagi/pkg/queue"
+	"github.com/yagi-crash/yagi/uploader/internal/objstore"
 )
 
 const (
@@ -95,7 +96,7 @@ func bareWorld(tb testing.TB) *world {
 	w := &world{tb: tb, nats: server, nc: nc, js: js, s3: s3Client(), natsDir: dir}
 	w.cfg, err = Load([]string{
 		"UPLOADER_ADMIN_ADDR=127.0.0.1:0", "UPLOADER_WORKERS=4",
-		"UPLOADER_RETRY_MIN=50ms", "UPLOADER_RETRY_MAX=200ms",
+		"UPLOADER_RETRY_MIN=50ms", "UPLOADER_RETRY_MAX=200ms", "UPLOADER_PROBE_INTERVAL=100ms",
 		"NATS_URL=" + server.URL(), "NATS_STREAM_MAX_BYTES=1GiB", "S3_BUCKET=" + bucketName(tb.Name()),
 	})
 	must(tb, err)
@@ -233,7 +234,7 @@ func (r *running) get(path string) (int, string) {
 	return resp.StatusCode, string(body)
 }
 
-// keys lists what is in the bucket.
+// keys lists what is in the bucket, but for what probes put there.
 func (w *world) keys() []string {
 	w.tb.Helper()
 	var keys []string
@@ -245,7 +246,7 @@ func (w *world) keys() []string {
 			keys = append(keys, aws.ToString(o.Key))
 		}
 	}
-	return keys
+	return slices.DeleteFunc(keys, func(key string) bool { return key == objstore.ProbeKey })
 }
 
 // stored counts the reports of which the bucket has the raw_crash.

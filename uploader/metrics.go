@@ -3,6 +3,7 @@ package uploader
 import (
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/yagi-crash/yagi/uploader/internal/breaker"
 	"github.com/yagi-crash/yagi/uploader/internal/objstore"
 )
 
@@ -38,6 +39,7 @@ type metrics struct {
 	receivedToStored prometheus.Histogram
 	reports          *prometheus.CounterVec
 	puts             *prometheus.CounterVec
+	probes           *prometheus.CounterVec
 	putSeconds       prometheus.Histogram
 	putBytes         prometheus.Counter
 	streamBytes      *prometheus.GaugeVec
@@ -69,6 +71,7 @@ func newMetrics() *metrics {
 		}),
 		reports: counterVec("uploader_reports_total", "Deliveries of reports, by what became of them.", "result"),
 		puts:    counterVec("uploader_puts_total", "PUTs of objects, by what became of them.", "result"),
+		probes:  counterVec("uploader_probes_total", "Probes of the bucket after a failed PUT, by what became of them.", "result"),
 		putSeconds: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name:    "uploader_put_seconds",
 			Help:    "Time that the PUT of an object took, failed ones too.",
@@ -92,14 +95,32 @@ func newMetrics() *metrics {
 	// A series that is there from the start shows its first increase.
 	zero(m.reports, resultStored, resultRetried, resultHeld)
 	zero(m.puts, putStored, putFailed)
+	zero(m.probes, putStored, putFailed)
 	zero(m.errors, append(objstore.Classes(), classQueue, classVersion, classIncomplete, classDamaged, classPanic, classGrace)...)
 	return m
 }
 
 // register shows the metrics in reg.
 func (m *metrics) register(reg prometheus.Registerer) {
-	reg.MustRegister(m.depth, m.inHand, m.reserved, m.receivedToStored, m.reports, m.puts, m.putSeconds, m.putBytes,
+	reg.MustRegister(m.depth, m.inHand, m.reserved, m.receivedToStored, m.reports, m.puts, m.probes, m.putSeconds, m.putBytes,
 		m.streamBytes, m.streamMaxBytes, m.bufferLeft, m.oldest, m.trimmed, m.errors)
+}
+
+// breakerGauges show what the breaker does.
+func breakerGauges(b *breaker.Breaker) []prometheus.Collector {
+	gauge := func(name, help string, value func() float64) prometheus.Collector {
+		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, value)
+	}
+	return []prometheus.Collector{
+		gauge("uploader_breaker_open", "1 while the bucket takes nothing and no report is taken from the queue.", func() float64 {
+			if b.Err() != nil {
+				return 1
+			}
+			return 0
+		}),
+		gauge("uploader_concurrency", "How many workers may be at work: UPLOADER_WORKERS, or fewer after the bucket was away or asked for less.",
+			func() float64 { return float64(b.Limit()) }),
+	}
 }
 
 func counterVec(name, help, label string) *prometheus.CounterVec {

@@ -33,27 +33,6 @@ func (r *running) heartbeat(names ...string) {
 	})
 }
 
-func TestBucketAway(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t, 1)
-	f := w.newFront()
-	f.close()
-	r := w.run(nil)
-	reports := w.publish(0, 10)
-	await(t, "reports have failed, some twice", func() bool {
-		return testutil.ToFloat64(r.metrics.errors.WithLabelValues(objstore.ClassUnreachable)) > 10
-	})
-	r.heartbeat("bucket")
-	if info := w.consumer(0); info.NumPending+uint64(info.NumAckPending) != 10 || info.AckFloor.Stream != 0 {
-		t.Errorf("%d reports wait and %d are out above sequence %d, want 10 together above 0",
-			info.NumPending, info.NumAckPending, info.AckFloor.Stream)
-	}
-	f.open()
-	await(t, "every report is acknowledged", func() bool { return w.drained(0) })
-	r.heartbeat()
-	w.checkStored(reports)
-}
-
 // The store may go away between one object of a report and the next.
 func TestBucketGoesAwayWithinAReport(t *testing.T) {
 	t.Parallel()
@@ -75,22 +54,6 @@ func TestBucketGoesAwayWithinAReport(t *testing.T) {
 	f.onPut(nil)
 	await(t, "the report is acknowledged", func() bool { return w.drained(0) })
 	w.checkStored([]*crash.Sealed{report})
-}
-
-func TestBucketMissingHeals(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t, 1)
-	w.cfg.Bucket += "-later"
-	reports := w.publish(0, 2)
-	r := w.run(nil)
-	await(t, "both reports have failed", func() bool {
-		return testutil.ToFloat64(r.metrics.errors.WithLabelValues(objstore.ClassNoSuchBucket)) >= 2
-	})
-	r.heartbeat("bucket")
-	w.makeBucket()
-	await(t, "both reports are acknowledged", func() bool { return w.drained(0) })
-	r.heartbeat()
-	w.checkStored(reports)
 }
 
 // A report is in one hand, however slow the bucket is.

@@ -64,6 +64,7 @@ func (u *Uploader) process(ctx context.Context, stream string, header nats.Heade
 		v.bytes += o.Part.Size
 	}
 	v.result = resultStored
+	u.breaker.Succeeded()
 	return v
 }
 
@@ -124,6 +125,7 @@ func (u *Uploader) put(ctx context.Context, o layout.Object) error {
 	u.metrics.putSeconds.Observe(time.Since(start).Seconds())
 	if err != nil {
 		u.metrics.puts.WithLabelValues(putFailed).Inc()
+		u.tell(objstore.Class(err))
 		return err
 	}
 	u.metrics.puts.WithLabelValues(putStored).Inc()

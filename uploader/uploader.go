@@ -8,6 +8,8 @@
 //   - Whatever is down, the process runs, says so on its heartbeat, and goes on
 //     by itself. It ends with an error only where a live stream or consumer
 //     could lose or hide reports.
+//   - While the bucket takes nothing, no report is taken from the queue, and so
+//     none uses up an attempt; a probe finds out when that is over.
 //   - A report that this release cannot read, or that is damaged, holds nothing
 //     up: it stays in the queue, is counted, and is tried again at leisure.
 //   - At the end of its context it finishes what it has in hand and hands the
@@ -33,16 +35,19 @@ import (
 
 	"github.com/yagi-crash/yagi/pkg/layout"
 	"github.com/yagi-crash/yagi/pkg/queue"
+	"github.com/yagi-crash/yagi/uploader/internal/breaker"
 	"github.com/yagi-crash/yagi/uploader/internal/objstore"
 	"github.com/yagi-crash/yagi/uploader/internal/trim"
 )
 
 // store is the bucket. Put returns nil only once the object is there for good,
 // and does no harm when the object is there already. Probe returns nil when Put
-// may be expected to work.
+// may be expected to work, which it tries with an object of its own; Check only
+// looks whether the bucket is there.
 type store interface {
 	Put(context.Context, layout.Object) error
 	Probe(context.Context) error
+	Check(context.Context) error
 }
 
 // Uploader is an uploader process as a value. Make it with Listen.
@@ -58,7 +63,8 @@ type Uploader struct {
 	trimEvery time.Duration
 	streamOf  func(p int) trim.Stream
 
-	memory *semaphore.Weighted // for reports in chunks, bytes
+	memory  *semaphore.Weighted // for reports in chunks, bytes
+	breaker *breaker.Breaker
 
 	nc     *nats.Conn          // from Run on
 	js     jetstream.JetStream // from Run on
@@ -101,6 +107,7 @@ func Listen(ctx context.Context, cfg Config, log zerolog.Logger) (*Uploader, err
 		trimEvery:       trimEvery,
 		memory:          semaphore.NewWeighted(int64(cfg.MemoryBudget)),
 	}
+	u.breaker = u.newBreaker()
 	u.streamOf = u.jetStreamOf
 	u.partitions.Store(&[]jetstream.Consumer{})
 	return u, nil
@@ -130,6 +137,10 @@ func (u *Uploader) Run(ctx context.Context) error {
 	defer abandon(nil)
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return u.watch(ctx) })
+	group.Go(func() error {
+		u.breaker.Run(ctx)
+		return nil
+	})
 	group.Go(func() error {
 		u.trim(ctx)
 		return nil

@@ -11,32 +11,45 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/rs/zerolog"
+
+	"github.com/yagi-crash/yagi/uploader/internal/objstore"
 )
 
 // drain is worker w: it takes one report at a time, until ctx ends. Reports in
 // hand run under work.
 func (u *Uploader) drain(ctx, work context.Context, w int) {
 	failures := 0
-	for turn := 0; ctx.Err() == nil; turn++ {
-		msg, err := u.take(w, turn)
-		switch {
-		case err != nil:
-			failures++
-			if !errors.Is(err, errNothing) {
-				u.metrics.errors.WithLabelValues(classQueue).Inc()
-			}
-			pause(ctx, backoff(failures, restMin, restMax))
+	for turn := 0; u.breaker.Enter(ctx) == nil; turn++ {
+		err := u.next(ctx, work, w, turn)
+		u.breaker.Leave()
+		if err == nil {
+			failures = 0
 			continue
-		case msg == nil: // none there is
-		case ctx.Err() != nil: // it came together with the end
-			if err := settle(work, msg, verdict{result: resultRetried}); err != nil {
-				u.log.Warn().Err(err).Msg("a report that was not begun comes again after its ack wait")
-			}
-		default:
-			u.handle(work, msg)
 		}
-		failures = 0
+		failures++
+		if !errors.Is(err, errNothing) {
+			u.metrics.errors.WithLabelValues(classQueue).Inc()
+		}
+		pause(ctx, backoff(failures, restMin, restMax))
 	}
+}
+
+// next takes a report, if there is one, and does what is to be done with it. The
+// error is about the queue.
+func (u *Uploader) next(ctx, work context.Context, w, turn int) error {
+	msg, err := u.take(w, turn)
+	switch {
+	case err != nil:
+		return err
+	case msg == nil: // none there is
+	case ctx.Err() != nil: // it came together with the end
+		if err := settle(work, msg, verdict{result: resultRetried}); err != nil {
+			u.log.Warn().Err(err).Msg("a report that was not begun comes again after its ack wait")
+		}
+	default:
+		u.handle(work, msg)
+	}
+	return nil
 }
 
 // handle takes a message through process and settle, and gives an account. The
@@ -75,6 +88,9 @@ func (u *Uploader) attempt(ctx context.Context, msg jetstream.Msg, stream string
 			v = v.hold(classPanic, fmt.Errorf("processing panicked: %v\n%s", cause, debug.Stack()))
 		}
 	}()
+	if why := u.breaker.Err(); why != nil { // since the report was asked for
+		return v.retry(objstore.Class(why), why)
+	}
 	return u.process(ctx, stream, msg.Headers(), msg.Data())
 }
 

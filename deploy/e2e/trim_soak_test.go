@@ -1,4 +1,4 @@
-//go:build soak
+//go:build faults && soak
 
 package e2e
 

@@ -185,12 +185,12 @@ func TestStatusOfAMissingConsumer(t *testing.T) {
 
 func TestStatusOfAFullStream(t *testing.T) {
 	js, environ := applied(t, "NATS_STREAM_MAX_BYTES=1MiB")
-	publish(t, js, 0, 800_000)
+	publish(t, js, 0, 900_000)
 	readStatus(t, environ, 0)
-	publish(t, js, 0, 100_000)
+	publish(t, js, 0, 60_000)
 	s := readStatus(t, environ, 1)
-	requireOne(t, s.Attention, "stream CRASHES_0 is 86% full")
-	if got := s.Partitions[0].Stream.Usage.UsedPercent; got < 85.8 || got > 86.5 {
+	requireOne(t, s.Attention, "stream CRASHES_0 is 92% full")
+	if got := s.Partitions[0].Stream.Usage.UsedPercent; got < 91.5 || got > 92.4 {
 		t.Errorf("%v %% used", got)
 	}
 }

@@ -21,6 +21,7 @@ const (
 	ClassNoSuchBucket = "no_such_bucket" // the bucket does not exist
 	ClassSlowDown     = "slow_down"      // the store asks for less
 	ClassDigest       = "digest"         // the body is not what its SHA-256 says
+	ClassRefused      = "refused"        // the store says no for another reason
 	Class5xx          = "5xx"            // the store's own trouble
 	ClassOther        = "other"
 )
@@ -29,7 +30,7 @@ const (
 func Classes() []string {
 	return []string{
 		ClassUnreachable, ClassTimeout, ClassDenied, ClassNoSuchBucket,
-		ClassSlowDown, ClassDigest, Class5xx, ClassOther,
+		ClassSlowDown, ClassDigest, ClassRefused, Class5xx, ClassOther,
 	}
 }
 
@@ -54,7 +55,8 @@ func classOfCode(code string) string {
 	switch code {
 	case "BadDigest", "InvalidDigest", "XAmzContentSHA256Mismatch", "XAmzContentChecksumMismatch":
 		return ClassDigest
-	case "XAdminUserNotFound": // versitygw, with status 404
+	case "ExpiredToken", "InvalidToken", "TokenRefreshRequired", "AuthorizationHeaderMalformed", // with status 400
+		"XAdminUserNotFound": // versitygw, with status 404
 		return ClassDenied
 	case "NoSuchBucket":
 		return ClassNoSuchBucket
@@ -76,6 +78,8 @@ func classOfStatus(status int) string {
 		return ClassSlowDown
 	case status >= http.StatusInternalServerError:
 		return Class5xx
+	case status >= http.StatusBadRequest:
+		return ClassRefused
 	}
 	return ""
 }

@@ -11,9 +11,12 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/hex"
+	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -25,6 +28,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/smithy-go/middleware"
 
+	"github.com/yagi-crash/yagi/pkg/crash"
 	"github.com/yagi-crash/yagi/pkg/layout"
 )
 
@@ -49,29 +53,45 @@ type Config struct {
 	Region   string
 	// AccessKey and SecretKey are used together, or not at all.
 	AccessKey, SecretKey string
-	// PutTimeout bounds one Put with its second attempt.
+	// PutTimeout is how long a Put may go without progress; for an object of no
+	// size that is all of it, its second attempt included.
 	PutTimeout time.Duration
 	// Concurrency is how many Puts run at a time; as many connections are kept.
 	Concurrency int
 }
 
+// sendBuffer is how much of an object may be on its way, in bytes. More would hide
+// for how long the store has taken nothing: this much takes 4 s at minRate. It
+// lets through 12 MB/s at a round trip of 20 ms.
+const sendBuffer = 256 << 10
+
+// minRate is how fast an object has to go on the whole, in bytes a second.
+const minRate = 64 << 10
+
 // Store is a bucket. Its methods may be called from any number of goroutines.
 type Store struct {
-	client  *s3.Client
-	bucket  string
-	timeout time.Duration
+	cfg    Config
+	http   *awshttp.BuildableClient
+	client atomic.Pointer[s3.Client]
 }
 
 // New returns the store without calling it: a store that is away is for Put and
 // Probe to report. The error is about settings that the SDK cannot read.
 func New(ctx context.Context, cfg Config) (*Store, error) {
-	loaded, err := config.LoadDefaultConfig(ctx, loadOptions(cfg)...)
+	s := &Store{cfg: cfg, http: httpClient(cfg)}
+	return s, s.load(ctx)
+}
+
+// load reads the settings, again if need be: the SDK keeps the keys of a shared
+// file as it found them.
+func (s *Store) load(ctx context.Context) error {
+	loaded, err := config.LoadDefaultConfig(ctx, s.loadOptions()...)
 	if err != nil {
-		return nil, fmt.Errorf("reading the AWS settings: %w", err)
+		return fmt.Errorf("reading the AWS settings: %w", err)
 	}
-	client := s3.NewFromConfig(loaded, func(o *s3.Options) {
-		if cfg.Endpoint != "" {
-			o.BaseEndpoint = &cfg.Endpoint
+	s.client.Store(s3.NewFromConfig(loaded, func(o *s3.Options) {
+		if s.cfg.Endpoint != "" {
+			o.BaseEndpoint = &s.cfg.Endpoint
 		}
 		// Stores other than AWS rarely have a host name for each bucket.
 		o.UsePathStyle = o.BaseEndpoint != nil
@@ -83,17 +103,17 @@ func New(ctx context.Context, cfg Config) (*Store, error) {
 			o.MaxBackoff = maxBackoff
 		})
 		o.APIOptions = append(o.APIOptions, signGivenHash)
-	})
-	return &Store{client: client, bucket: cfg.Bucket, timeout: cfg.PutTimeout}, nil
+	}))
+	return nil
 }
 
-func loadOptions(cfg Config) []func(*config.LoadOptions) error {
-	options := []func(*config.LoadOptions) error{config.WithHTTPClient(httpClient(cfg))}
-	if cfg.Region != "" {
-		options = append(options, config.WithRegion(cfg.Region))
+func (s *Store) loadOptions() []func(*config.LoadOptions) error {
+	options := []func(*config.LoadOptions) error{config.WithHTTPClient(s.http)}
+	if s.cfg.Region != "" {
+		options = append(options, config.WithRegion(s.cfg.Region))
 	}
-	if cfg.AccessKey != "" {
-		given := credentials.NewStaticCredentialsProvider(cfg.AccessKey, cfg.SecretKey, "")
+	if s.cfg.AccessKey != "" {
+		given := credentials.NewStaticCredentialsProvider(s.cfg.AccessKey, s.cfg.SecretKey, "")
 		options = append(options, config.WithCredentialsProvider(given))
 	}
 	return options
@@ -108,36 +128,95 @@ func httpClient(cfg Config) *awshttp.BuildableClient {
 			t.MaxIdleConns = cfg.Concurrency
 			t.MaxIdleConnsPerHost = cfg.Concurrency
 			t.ResponseHeaderTimeout = cfg.PutTimeout / attempts // a silent server leaves time for another
+			dial := t.DialContext
+			t.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
+				c, err := dial(ctx, network, address)
+				if tcp, ok := c.(*net.TCPConn); ok {
+					_ = tcp.SetWriteBuffer(sendBuffer) // or else it is the system's choice
+				}
+				return c, err
+			}
 		})
 }
 
 // Put returns nil once the object is in the bucket, byte for byte. Class tells
 // what an error is about.
 func (s *Store) Put(ctx context.Context, o layout.Object) error {
-	ctx, cancel := context.WithTimeout(ctx, s.timeout)
+	total := s.cfg.PutTimeout + time.Duration(o.Part.Size)*time.Second/minRate
+	ctx, cancel := context.WithTimeout(ctx, total)
 	defer cancel()
-	_, err := s.client.PutObject(ctx, &s3.PutObjectInput{
-		Bucket:         &s.bucket,
+	ctx, body, stop := s.watch(ctx, o.Part.Reader())
+	defer stop()
+	_, err := s.client.Load().PutObject(ctx, &s3.PutObjectInput{
+		Bucket:         &s.cfg.Bucket,
 		Key:            &o.Key,
-		Body:           o.Part.Reader(),
+		Body:           body,
 		ContentType:    &o.ContentType,
 		ChecksumSHA256: aws.String(base64.StdEncoding.EncodeToString(o.Part.SHA256[:])),
 	})
+	if err != nil && errors.Is(context.Cause(ctx), errSilent) {
+		err = fmt.Errorf("%w for %v: %w", errSilent, s.cfg.PutTimeout, err)
+	}
 	if err != nil {
 		return fmt.Errorf("putting %s: %w", o.Key, err)
 	}
 	return nil
 }
 
-// Probe returns nil when the bucket is there and lets these credentials in. It
+// errSilent ends a Put that makes no progress.
+var errSilent = fmt.Errorf("the store has taken nothing: %w", context.DeadlineExceeded)
+
+// watch returns a body, and a context that ends with errSilent when nothing has
+// been read of the body for PutTimeout: what the store does not take, the
+// connection does not ask for. The caller has to stop it.
+func (s *Store) watch(ctx context.Context, body io.ReadSeeker) (context.Context, io.ReadSeeker, func()) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	silence := time.AfterFunc(s.cfg.PutTimeout, func() { cancel(errSilent) })
+	stop := func() {
+		silence.Stop()
+		cancel(nil)
+	}
+	return ctx, &watched{ReadSeeker: body, read: func() { silence.Reset(s.cfg.PutTimeout) }}, stop
+}
+
+// watched is a body that tells whenever it is read.
+type watched struct {
+	io.ReadSeeker
+
+	read func()
+}
+
+// Read implements io.Reader.
+func (w *watched) Read(p []byte) (int, error) {
+	w.read()
+	return w.ReadSeeker.Read(p)
+}
+
+// Check returns nil when the bucket is there and lets these credentials in. It
 // does not tell whether it would take a Put.
-func (s *Store) Probe(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, s.timeout)
+func (s *Store) Check(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.PutTimeout)
 	defer cancel()
-	if _, err := s.client.HeadBucket(ctx, &s3.HeadBucketInput{Bucket: &s.bucket}); err != nil {
-		return fmt.Errorf("looking at bucket %s: %w", s.bucket, err)
+	if _, err := s.client.Load().HeadBucket(ctx, &s3.HeadBucketInput{Bucket: &s.cfg.Bucket}); err != nil {
+		return fmt.Errorf("looking at bucket %s: %w", s.cfg.Bucket, err)
 	}
 	return nil
+}
+
+// ProbeKey is the object that Probe puts. It lies where reports lie, so that
+// whoever may put those may put it, and no report has that key: there, the last
+// part of a key is an id.
+const ProbeKey = "v1/probe/yagi"
+
+// Probe puts an object that says what it is, the same one each time. When that
+// fails, the next call of any method goes by the AWS settings as they are then.
+func (s *Store) Probe(ctx context.Context) error {
+	text := []byte("Yagi puts this object to see whether the bucket takes reports.\n")
+	err := s.Put(ctx, layout.Object{Key: ProbeKey, ContentType: "text/plain", Part: crash.NewPart("probe", text, crash.Sum(text))})
+	if err == nil {
+		return nil
+	}
+	return errors.Join(err, s.load(ctx)) // settings that cannot be read leave the old ones
 }
 
 // signGivenHash makes the SDK sign a PutObject's ChecksumSHA256 as the hash of

@@ -201,7 +201,8 @@ func TestClass(t *testing.T) {
 		"a bucket that is not there":  {objstore.ClassNoSuchBucket, func(c *objstore.Config) { c.Bucket = "missing" }},
 		"a server that is in trouble": {objstore.Class5xx, func(c *objstore.Config) { c.Endpoint = answering(500, "InternalError") }},
 		"a server that is busy":       {objstore.ClassSlowDown, func(c *objstore.Config) { c.Endpoint = answering(503, "SlowDown") }},
-		"a server that is choosy":     {objstore.ClassOther, func(c *objstore.Config) { c.Endpoint = answering(400, "EntityTooLarge") }},
+		"a server that is choosy":     {objstore.ClassRefused, func(c *objstore.Config) { c.Endpoint = answering(400, "EntityTooLarge") }},
+		"a token that is too old":     {objstore.ClassDenied, func(c *objstore.Config) { c.Endpoint = answering(400, "ExpiredToken") }},
 	} {
 		cfg := config()
 		change.to(&cfg)
@@ -258,5 +259,88 @@ func TestPutEndsWithItsContext(t *testing.T) {
 	cancel()
 	if err := open(t, config()).Put(ctx, object("v1/dump/x", "a dump")); !errors.Is(err, context.Canceled) {
 		t.Errorf("Put returned %v, want %v", err, context.Canceled)
+	}
+}
+
+// sluggish is a store that takes a body a little at a time, and some of it only.
+func sluggish(t *testing.T, bytes int, every time.Duration) string {
+	t.Helper()
+	end := make(chan struct{})
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		for taken := 0; taken < bytes; {
+			n, err := io.CopyN(io.Discard, r.Body, 64<<10)
+			taken += int(n)
+			if err != nil {
+				return // all of it is here
+			}
+			<-time.After(every)
+		}
+		<-end
+	}))
+	server.Config.ConnContext = func(ctx context.Context, c net.Conn) context.Context {
+		_ = c.(*net.TCPConn).SetReadBuffer(64 << 10) // so that the sender notices
+		return ctx
+	}
+	server.Start()
+	t.Cleanup(func() {
+		close(end)
+		server.CloseClientConnections()
+		server.Close()
+	})
+	return server.URL
+}
+
+// A large object over a slow line takes longer than PutTimeout, and gets there; a
+// store that takes nothing more is not waited for.
+func TestPutTimeoutIsAboutProgress(t *testing.T) {
+	body := strings.Repeat("0123456789abcdef", 1<<20) // 16 MiB
+	cfg := config()
+	cfg.PutTimeout = 500 * time.Millisecond
+	cfg.Endpoint = sluggish(t, len(body)+1, 10*time.Millisecond)
+	start := time.Now()
+	if err := open(t, cfg).Put(t.Context(), object("v1/dump/slow", body)); err != nil {
+		t.Error(err)
+	}
+	if took := time.Since(start); took < 2*cfg.PutTimeout {
+		t.Errorf("the object was put within %v, which proves nothing", took)
+	}
+
+	cfg.Endpoint = sluggish(t, 1<<20, 0)
+	start = time.Now()
+	err := open(t, cfg).Put(t.Context(), object("v1/dump/stuck", body))
+	if class := objstore.Class(err); class != objstore.ClassTimeout {
+		t.Errorf("class %s, want %s: %v", class, objstore.ClassTimeout, err)
+	}
+	if took := time.Since(start); took > 10*cfg.PutTimeout {
+		t.Errorf("a store that takes nothing was waited for for %v", took)
+	}
+}
+
+// Keys that are changed in a file are in use after a probe that failed.
+func TestProbeReadsTheSettingsAgain(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "credentials")
+	write := func(secret string) {
+		text := fmt.Sprintf("[default]\naws_access_key_id = test\naws_secret_access_key = %s\n", secret)
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Setenv("AWS_SHARED_CREDENTIALS_FILE", file)
+	write("wrong")
+	cfg := config()
+	cfg.AccessKey, cfg.SecretKey = "", ""
+	store := open(t, cfg)
+	if err := store.Probe(t.Context()); objstore.Class(err) != objstore.ClassDenied {
+		t.Fatalf("with a wrong key the probe returned %v", err)
+	}
+	write("test-secret")
+	if err := store.Probe(t.Context()); objstore.Class(err) != objstore.ClassDenied {
+		t.Fatalf("with a key that was wrong when it was read the probe returned %v", err)
+	}
+	if err := store.Probe(t.Context()); err != nil {
+		t.Errorf("with the right key: %v", err)
+	}
+	if body, _ := read(t, objstore.ProbeKey); !strings.Contains(body, "Yagi") {
+		t.Errorf("the probe has put %q", body)
 	}
 }

@@ -20,7 +20,7 @@ const modelLimit = 8_000
 // TestMain lets the properties run for longer stories than rapid's 30 steps; the
 // flags -rapid.steps, -rapid.checks and -rapid.seed still count.
 func TestMain(m *testing.M) {
-	for name, value := range map[string]string{"rapid.steps": "150", "rapid.checks": "2000"} {
+	for name, value := range map[string]string{"rapid.steps": "150", "rapid.checks": "700"} {
 		if err := flag.Set(name, value); err != nil {
 			log.Fatal(err)
 		}
