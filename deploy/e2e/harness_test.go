@@ -15,7 +15,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -196,29 +195,35 @@ func (l *tail) String() string {
 // system is a Yagi of one process a tier.
 type system struct {
 	nats, intake, uploader *process
-	url                    string // of intake
+	url, uploaderURL       string // url is of intake
 	natsAddr               string
 	bucket                 *bucket
 }
 
 // startSystem starts everything, the tiers with settings of the form KEY=value
-// besides those that they need, and returns when it is healthy.
+// over those that they need, and returns when it is healthy.
 func startSystem(t *testing.T, settings ...string) *system {
 	t.Helper()
 	name := strings.ToLower(strings.NewReplacer("/", "-", "_", "-").Replace(t.Name()))
 	s := &system{bucket: makeBucket(t, name)}
 	natsAddr, intakeAddr := freeAddr(t), freeAddr(t)
 	intakeAdmin, uploaderAdmin := freeAddr(t), freeAddr(t)
+	s.uploaderURL = "http://" + uploaderAdmin
 	s.url, s.natsAddr = "http://"+intakeAddr, natsAddr
 	_, port, _ := net.SplitHostPort(natsAddr)
 	_, monitor, _ := net.SplitHostPort(freeAddr(t))
 	s.nats = newProcess(t, "nats-server", passwords(), "-c", suite.natsConf, "-a", "127.0.0.1", "-p", port, "-m", monitor, "-sd", t.TempDir())
 	s.applyStreams(t)
-	s.intake = newProcess(t, "intake", append(slices.Clip(settings), "NATS_URL=nats://intake:i@"+natsAddr, "INTAKE_ADDR="+intakeAddr, "INTAKE_ADMIN_ADDR="+intakeAdmin))
-	s.uploader = newProcess(t, "uploader", append(slices.Clip(settings), "NATS_URL=nats://uploader:u@"+natsAddr, "UPLOADER_ADMIN_ADDR="+uploaderAdmin, "S3_BUCKET="+name,
-		"AWS_ENDPOINT_URL_S3="+suite.s3.Endpoint(), "AWS_REGION=us-east-1", "AWS_ACCESS_KEY_ID="+accessKey, "AWS_SECRET_ACCESS_KEY="+secretKey))
+	s.intake = newProcess(t, "intake", append([]string{
+		"NATS_URL=nats://intake:i@" + natsAddr, "INTAKE_ADDR=" + intakeAddr, "INTAKE_ADMIN_ADDR=" + intakeAdmin,
+	}, settings...))
+	s.uploader = newProcess(t, "uploader", append([]string{
+		"NATS_URL=nats://uploader:u@" + natsAddr, "UPLOADER_ADMIN_ADDR=" + uploaderAdmin, "S3_BUCKET=" + name,
+		"AWS_ENDPOINT_URL_S3=" + suite.s3.Endpoint(), "AWS_REGION=us-east-1",
+		"AWS_ACCESS_KEY_ID=" + accessKey, "AWS_SECRET_ACCESS_KEY=" + secretKey,
+	}, settings...))
 	awaitHealthy(t, s.url)
-	awaitHealthy(t, "http://"+uploaderAdmin)
+	awaitHealthy(t, s.uploaderURL)
 	return s
 }
 

@@ -60,11 +60,6 @@ type Config struct {
 	Concurrency int
 }
 
-// sendBuffer is how much of an object may be on its way, in bytes. More would hide
-// for how long the store has taken nothing: this much takes 4 s at minRate. It
-// lets through 12 MB/s at a round trip of 20 ms.
-const sendBuffer = 256 << 10
-
 // minRate is how fast an object has to go on the whole, in bytes a second.
 const minRate = 64 << 10
 
@@ -127,25 +122,13 @@ func httpClient(cfg Config) *awshttp.BuildableClient {
 		WithTransportOptions(func(t *http.Transport) {
 			t.MaxIdleConns = cfg.Concurrency
 			t.MaxIdleConnsPerHost = cfg.Concurrency
-			t.ResponseHeaderTimeout = cfg.PutTimeout / attempts // a silent server leaves time for another
-			dial := t.DialContext
-			t.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
-				c, err := dial(ctx, network, address)
-				if tcp, ok := c.(*net.TCPConn); ok {
-					_ = tcp.SetWriteBuffer(sendBuffer) // or else it is the system's choice
-				}
-				return c, err
-			}
 		})
 }
 
 // Put returns nil once the object is in the bucket, byte for byte. Class tells
 // what an error is about.
 func (s *Store) Put(ctx context.Context, o layout.Object) error {
-	total := s.cfg.PutTimeout + time.Duration(o.Part.Size)*time.Second/minRate
-	ctx, cancel := context.WithTimeout(ctx, total)
-	defer cancel()
-	ctx, body, stop := s.watch(ctx, o.Part.Reader())
+	ctx, body, stop := s.watch(ctx, o.Part)
 	defer stop()
 	_, err := s.client.Load().PutObject(ctx, &s3.PutObjectInput{
 		Bucket:         &s.cfg.Bucket,
@@ -166,30 +149,40 @@ func (s *Store) Put(ctx context.Context, o layout.Object) error {
 // errSilent ends a Put that makes no progress.
 var errSilent = fmt.Errorf("the store has taken nothing: %w", context.DeadlineExceeded)
 
-// watch returns a body, and a context that ends with errSilent when nothing has
-// been read of the body for PutTimeout: what the store does not take, the
-// connection does not ask for. The caller has to stop it.
-func (s *Store) watch(ctx context.Context, body io.ReadSeeker) (context.Context, io.ReadSeeker, func()) {
+// watch returns a part's body, and a context that ends when the store does not
+// take it: with errSilent when nothing has been read of it for PutTimeout, since
+// what the store does not take, the connection does not ask for; and in any case
+// when all of it takes longer than minRate allows besides. Once the connection
+// has everything, there is no telling how much of that is still on its way, and
+// only the latter counts. The caller has to stop it.
+func (s *Store) watch(ctx context.Context, part crash.Part) (context.Context, io.ReadSeeker, func()) {
+	ctx, cancelAll := context.WithTimeout(ctx, s.cfg.PutTimeout+time.Duration(part.Size)*time.Second/minRate)
 	ctx, cancel := context.WithCancelCause(ctx)
 	silence := time.AfterFunc(s.cfg.PutTimeout, func() { cancel(errSilent) })
-	stop := func() {
+	body := &watched{ReadSeeker: part.Reader(), read: func(all bool) {
+		if silence.Stop(); !all {
+			silence.Reset(s.cfg.PutTimeout)
+		}
+	}}
+	return ctx, body, func() {
 		silence.Stop()
 		cancel(nil)
+		cancelAll()
 	}
-	return ctx, &watched{ReadSeeker: body, read: func() { silence.Reset(s.cfg.PutTimeout) }}, stop
 }
 
-// watched is a body that tells whenever it is read.
+// watched is a body that tells whenever it is read, and whether that was all.
 type watched struct {
 	io.ReadSeeker
 
-	read func()
+	read func(all bool)
 }
 
 // Read implements io.Reader.
 func (w *watched) Read(p []byte) (int, error) {
-	w.read()
-	return w.ReadSeeker.Read(p)
+	n, err := w.ReadSeeker.Read(p)
+	w.read(err != nil)
+	return n, err
 }
 
 // Check returns nil when the bucket is there and lets these credentials in. It
