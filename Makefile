@@ -27,7 +27,7 @@ run: ## start everything on this machine: intake, uploader, NATS, S3
 build: ## build every program into bin/
 	go build -trimpath -o bin/ $(PROGRAMS)
 
-test: ## run every test of every module, against a real NATS and a real S3
+test: ## run the tests of every module, against a real NATS and a real S3
 	go test -race -parallel 8 -timeout 6m $(PACKAGES)
 
 lint: golangci-lint ## run the linters of .golangci.yml
@@ -58,7 +58,7 @@ crowd: ## serve crowds of slow clients and measure intake's memory
 	E2E_SLOW=2000,0s,60s,256 go test -tags faults -count=1 -timeout 10m -run TestSlowClients -v ./deploy/e2e
 	E2E_SLOW=10000,60s,60s,512 go test -tags faults -count=1 -timeout 10m -run TestSlowClients -v ./deploy/e2e
 
-faults: ## kill, cut off and fill up the parts of a Yagi of processes, and count
+faults: ## kill and cut off the parts of a Yagi of processes, then audit what was promised
 	go test -count=1 -tags faults -timeout 8m ./deploy/e2e
 
 soak: ## the same for longer, and what takes long: an hour at the most

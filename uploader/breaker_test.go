@@ -76,7 +76,7 @@ func TestBucketTakesNothing(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t, 1)
 			if trouble.class == objstore.ClassTimeout {
-				w.cfg.PutTimeout = time.Second
+				w.cfg.PutTimeout = 2 * time.Second
 			}
 			f := w.newFront()
 			trouble.begin(w, f)
@@ -190,8 +190,11 @@ func TestOneUploaderIsLockedOut(t *testing.T) {
 	good := w.run(nil)
 	w.cfg.S3.SecretKey = settings.Secret("wrong")
 	bad := w.run(nil)
-	reports := w.publish(0, 50)
-	await(t, "the one is locked out", func() bool { return bad.breaker.Err() != nil })
+	var reports []*crash.Sealed
+	await(t, "the one is locked out", func() bool {
+		reports = append(reports, w.publish(0, 5)...) // until it gets some
+		return bad.breaker.Err() != nil
+	})
 	reports = append(reports, w.publish(0, 50)...)
 	await(t, "every report is acknowledged", func() bool { return w.drained(0) })
 	bad.heartbeat("bucket")

@@ -6,6 +6,7 @@ import (
 	"math"
 	"time"
 
+	"github.com/nats-io/nats.go/jetstream"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/yagi-crash/yagi/pkg/queue"
@@ -26,7 +27,6 @@ type trimming struct {
 	*trim.Trimmer
 
 	stream trim.Stream
-	seen   bool   // in the present round
 	said   string // the last trouble that was logged
 }
 
@@ -38,23 +38,20 @@ func (u *Uploader) trim(ctx context.Context) {
 		wait := u.trimEvery
 		for _, consumer := range *u.partitions.Load() {
 			name := consumer.CachedInfo().Stream
-			s, ok := streams[name]
-			if !ok {
+			if streams[name] == nil {
 				p, _ := queue.PartitionOf(name) // the survey saw to that
-				s = &trimming{Trimmer: trim.New(u.cfg.ReplayWindow), stream: u.streamOf(p)}
-				streams[name] = s
-			}
-			s.seen = true
-			if u.trimOne(ctx, name, s) {
-				wait = min(wait, trimSoon)
+				streams[name] = &trimming{Trimmer: trim.New(u.cfg.ReplayWindow), stream: u.streamOf(p)}
 			}
 		}
-		for name, s := range streams {
-			if !s.seen {
+		for name, s := range streams { // those too that the last survey did not find
+			again, err := u.trimOne(ctx, name, s)
+			if errors.Is(err, jetstream.ErrStreamNotFound) {
 				u.metrics.forget(name)
 				delete(streams, name)
 			}
-			s.seen = false
+			if again {
+				wait = min(wait, trimSoon)
+			}
 		}
 		pause(ctx, backoff(1, wait, wait)) // uploaders that started together drift apart
 	}
@@ -64,45 +61,38 @@ func (u *Uploader) trim(ctx context.Context) {
 func (u *Uploader) jetStreamOf(p int) trim.Stream { return trim.NewJetStream(u.js, u.reader, p) }
 
 // trimOne trims a stream; again is whether there is more to do at once.
-func (u *Uploader) trimOne(ctx context.Context, name string, s *trimming) (again bool) {
+func (u *Uploader) trimOne(ctx context.Context, name string, s *trimming) (again bool, err error) {
+	if queue.CheckServer(u.nc) != nil {
+		return false, nil // the heartbeat says so
+	}
 	ctx, cancel := context.WithTimeout(ctx, trimTimeout)
 	defer cancel()
 	r, err := s.Step(ctx, s.stream)
-	if err != nil && errors.Is(ctx.Err(), context.Canceled) {
-		return false // the end
+	if errors.Is(ctx.Err(), context.Canceled) {
+		return false, nil // the end
 	}
 	if r.View.FloorOf != "" {
 		u.metrics.show(name, r)
 	}
+	log := u.log.With().Str("stream", name).Logger()
+	trouble := ""
 	switch {
 	case err != nil:
 		u.metrics.errors.WithLabelValues(classQueue).Inc()
-		if s.said != err.Error() {
-			s.said = err.Error()
-			u.log.Warn().Err(err).Str("stream", name).Msg("the stream cannot be trimmed")
+		if trouble = err.Error(); trouble != s.said {
+			log.Warn().Err(err).Msg("the stream cannot be trimmed")
 		}
-		return false
 	case r.Trimmed > 0:
 		u.metrics.trimmed.Add(float64(r.Trimmed))
-		u.log.Info().Str("stream", name).Uint64("messages", r.Trimmed).Uint64("up_to", r.UpTo).
-			Bool("short_of_room", r.Pressed).Msg("trimmed")
-	case r.Pressed && r.View.FloorOf != queue.Consumer:
-		// The uploaders' own backlog is no news; somebody else's is.
-		u.sayHeld(name, s, r.View.FloorOf)
-		return false
+		log.Info().Uint64("messages", r.Trimmed).Uint64("up_to", r.UpTo).Bool("short_of_room", r.Pressed).Msg("trimmed")
+	case r.Pressed:
+		if trouble = "held by " + r.View.FloorOf; trouble != s.said {
+			log.Warn().Str("consumer", r.View.FloorOf).Uint64("acknowledged_up_to", r.View.Floor).
+				Msg("the stream is short of room, and what this consumer has not acknowledged keeps it from being trimmed")
+		}
 	}
-	s.said = ""
-	return r.Pressed && r.Trimmed > 0
-}
-
-// sayHeld warns of a consumer that keeps a stream from being trimmed.
-func (u *Uploader) sayHeld(name string, s *trimming, consumer string) {
-	if s.said == consumer {
-		return
-	}
-	s.said = consumer
-	u.log.Warn().Str("stream", name).Str("consumer", consumer).
-		Msg("the stream is short of room, and a consumer other than the uploaders' keeps it from being trimmed")
+	s.said = trouble
+	return r.Pressed && r.Trimmed > 0, err
 }
 
 // show sets a stream's gauges.

@@ -2,6 +2,7 @@ package uploader
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"slices"
 	"strings"
@@ -19,30 +20,32 @@ import (
 	"github.com/yagi-crash/yagi/uploader/internal/trim"
 )
 
-// fastStream is a stream for whose trimmer a quarter of an hour passes each
-// second. The server's clock, which tells how old messages are, is left alone.
+// fastStream is a stream for whose trimmer five minutes pass each second. The
+// server's clock, which tells how old messages are, is left alone.
 type fastStream struct {
 	trim.Stream
 
 	start time.Time
-	views *atomic.Int64
+	past  *atomic.Int64 // minutes since start at the last look
 }
+
+const faster = 300
 
 func (s *fastStream) View(ctx context.Context) (trim.View, error) {
 	v, err := s.Stream.View(ctx)
-	s.views.Add(1)
-	v.Asked = s.start.Add(900 * v.Asked.Sub(s.start))
-	v.Answered = s.start.Add(900 * v.Answered.Sub(s.start))
+	v.Asked = s.start.Add(faster * v.Asked.Sub(s.start))
+	v.Answered = s.start.Add(faster * v.Answered.Sub(s.start))
+	s.past.Store(int64(v.Answered.Sub(s.start).Minutes()))
 	return v, err
 }
 
-// hasty makes an uploader trim as if time flew; it returns how often the uploader
-// has looked at its streams.
-func hasty(views *atomic.Int64) func(u *Uploader) {
+// hasty makes an uploader trim as if time flew, and keeps how many minutes have
+// passed so.
+func hasty(past *atomic.Int64) func(u *Uploader) {
 	return func(u *Uploader) {
 		u.trimEvery = 20 * time.Millisecond
 		u.streamOf = func(p int) trim.Stream {
-			return &fastStream{Stream: u.jetStreamOf(p), start: time.Now(), views: views}
+			return &fastStream{Stream: u.jetStreamOf(p), start: time.Now(), past: past}
 		}
 	}
 }
@@ -87,9 +90,9 @@ func TestTrim(t *testing.T) {
 	w := newWorld(t, 2)
 	w.cfg.ReplayWindow = 0
 	f := w.newFront()
-	var views atomic.Int64
-	r := w.run(hasty(&views))
-	second := w.run(hasty(&views))
+	var past atomic.Int64
+	r := w.run(hasty(&past))
+	second := w.run(hasty(new(atomic.Int64)))
 	stored := append(w.publish(0, 5), w.publish(1, 3)...)
 	w.stray(0, []byte("of a report that was cut"))
 	w.stray(1, []byte("of another one"))
@@ -111,8 +114,8 @@ func TestTrim(t *testing.T) {
 	hold = layout.DumpNames(held.ID)
 	mu.Unlock()
 	stored = append(stored, w.publish(0, 5)...)
-	begun := views.Load()
-	await(t, "hours pass", func() bool { return views.Load() > begun+200 }) // 50 a stream and uploader, 5 simulated hours
+	begun := past.Load()
+	await(t, "half an hour passes", func() bool { return past.Load() > begun+30 })
 	if s := w.state(0); s.FirstSeq != chunks[0] {
 		t.Errorf("the stream begins at %d, want the first chunk of the report that is not stored, %d", s.FirstSeq, chunks[0])
 	}
@@ -172,12 +175,12 @@ func TestTrimWaitsForEveryConsumer(t *testing.T) {
 	replay.Durable = "replay-test"
 	_, err := w.js.CreateConsumer(t.Context(), queue.StreamName(0), replay)
 	must(t, err)
-	var views atomic.Int64
-	w.run(hasty(&views))
+	var past atomic.Int64
+	w.run(hasty(&past))
 	w.publish(0, 10)
 	await(t, "the reports are acknowledged", func() bool { return w.drained(0) })
-	begun := views.Load()
-	await(t, "hours pass", func() bool { return views.Load() > begun+50 })
+	begun := past.Load()
+	await(t, "half an hour passes", func() bool { return past.Load() > begun+30 })
 	if s := w.state(0); s.Msgs != 10 {
 		t.Errorf("%d messages are left, want all 10, which the replay has not read", s.Msgs)
 	}
@@ -185,30 +188,65 @@ func TestTrimWaitsForEveryConsumer(t *testing.T) {
 	await(t, "all is gone", func() bool { return w.state(0).Msgs == 0 })
 }
 
-// Without the uploaders' consumer nobody knows what is stored.
-func TestNoTrimWithoutTheConsumer(t *testing.T) {
+// A stream looks as it is, whatever is on it.
+func TestViewOfAStream(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, 1)
-	nc, js := w.nc, w.js
-	s := trim.NewJetStream(js, queue.NewReader(nc), 0)
-	must(t, js.DeleteConsumer(t.Context(), queue.StreamName(0), queue.Consumer))
-	other := queue.ConsumerConfig(0, w.cfg.NATS)
-	other.Durable = "other"
-	_, err := js.CreateConsumer(t.Context(), queue.StreamName(0), other)
-	must(t, err)
-	if _, err := s.View(t.Context()); err == nil || !strings.Contains(err.Error(), queue.Consumer) {
-		t.Errorf("the view has error %v, want one about consumer %s", err, queue.Consumer)
+	js, name := w.js, queue.StreamName(0)
+	s := trim.NewJetStream(js, queue.NewReader(w.nc), 0)
+	view := func() trim.View {
+		t.Helper()
+		v, err := s.View(t.Context())
+		must(t, err)
+		return v
 	}
-	w.apply(1)
-	v, err := s.View(t.Context())
-	must(t, err)
-	if !v.Idle || v.FloorOf != queue.Consumer || v.Pending != nil {
-		t.Errorf("an empty stream looks like %+v", v)
+	if v := view(); !v.Idle || v.FloorOf != queue.Consumer || v.Pending != nil || v.Messages != 0 {
+		t.Errorf("a stream that never had a message looks like %+v", v)
 	}
 	w.publish(0, 2)
-	v, err = s.View(t.Context())
-	must(t, err)
+	v := view()
 	if v.Idle || v.Pending == nil || v.Pending.Sequence != 1 || !slices.Equal([]uint64{v.First, v.Last, v.Messages}, []uint64{1, 2, 2}) {
 		t.Errorf("two reports look like %+v", v)
+	}
+	if v.LastAt.Before(v.FirstAt) || v.Server.Before(v.LastAt) || v.Answered.Before(v.Asked) {
+		t.Errorf("the times of two reports are %+v", v)
+	}
+
+	// Somebody else listens: without a name, or pushed to, for good.
+	other := queue.ConsumerConfig(0, w.cfg.NATS)
+	other.Durable, other.MaxWaiting, other.InactiveThreshold = "", 0, time.Minute
+	_, err := js.CreateConsumer(t.Context(), name, other)
+	must(t, err)
+	pushed := jetstream.ConsumerConfig{Durable: "a-pushed-one", DeliverSubject: w.nc.NewInbox(), AckPolicy: jetstream.AckExplicitPolicy}
+	_, err = js.CreatePushConsumer(t.Context(), name, pushed)
+	must(t, err)
+	if v := view(); v.FloorOf != queue.Consumer {
+		t.Errorf("with the same floor as the uploaders %s is said to hold it", v.FloorOf)
+	}
+	c, err := js.Consumer(t.Context(), name, queue.Consumer)
+	must(t, err)
+	batch, err := c.Fetch(2)
+	must(t, err)
+	for msg := range batch.Messages() {
+		must(t, msg.DoubleAck(t.Context()))
+	}
+	if v := view(); v.Floor != 0 || v.FloorOf != pushed.Durable || v.Idle || v.Pending != nil {
+		t.Errorf("with a consumer that has acknowledged nothing the stream looks like %+v", v)
+	}
+
+	// Without the uploaders' consumer nobody knows what is stored.
+	must(t, js.DeleteConsumer(t.Context(), name, queue.Consumer))
+	if _, err := s.View(t.Context()); !errors.Is(err, jetstream.ErrConsumerNotFound) {
+		t.Errorf("without consumer %s the view has error %v", queue.Consumer, err)
+	}
+
+	// What was seen of a stream says nothing about the next one of its name.
+	w.apply(1)
+	view()
+	must(t, js.DeleteStream(t.Context(), name))
+	w.apply(1)
+	w.publish(0, 2)
+	if err := s.Purge(t.Context(), 2); err == nil || w.state(0).Msgs != 2 {
+		t.Errorf("a stream that was made anew is purged: %d messages are left, error %v", w.state(0).Msgs, err)
 	}
 }

@@ -10,8 +10,9 @@
 //     could lose or hide reports.
 //   - While the bucket takes nothing, no report is taken from the queue, and so
 //     none uses up an attempt; a probe finds out when that is over.
-//   - A report that this release cannot read, or that is damaged, holds nothing
-//     up: it stays in the queue, is counted, and is tried again at leisure.
+//   - A report that this release cannot read, or that is damaged, holds no other
+//     one up: it stays in the queue, is counted, and is tried again at leisure.
+//     Only nothing after it can be trimmed.
 //   - At the end of its context it finishes what it has in hand and hands the
 //     rest back to the other uploaders.
 //

@@ -3,7 +3,7 @@
 //
 // A failure alone opens no breaker, however often it is repeated: it may be
 // about one report. It only raises a suspicion, which a probe confirms or not;
-// nobody begins anything new meanwhile. As long as the probe fails, the breaker
+// nobody enters meanwhile. As long as the probe fails, the breaker
 // is open.
 package breaker
 
@@ -93,7 +93,7 @@ func (b *Breaker) judge(err error) {
 	b.mu.Lock()
 	if b.why != nil && err == nil {
 		// Whoever waited comes back, other uploaders too: not all at once.
-		b.limit, b.target = 1, float64(b.cfg.Most)
+		b.limit = 1
 	}
 	b.why, b.probing = err, false
 	b.wake()

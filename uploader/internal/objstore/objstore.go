@@ -201,15 +201,19 @@ func (s *Store) Check(ctx context.Context) error {
 // part of a key is an id.
 const ProbeKey = "v1/probe/yagi"
 
-// Probe puts an object that says what it is, the same one each time. When that
-// fails, the next call of any method goes by the AWS settings as they are then.
+// Probe puts an object that says what it is, the same one each time. When the
+// store refuses it, the AWS settings are read again for whatever comes next.
 func (s *Store) Probe(ctx context.Context) error {
 	text := []byte("Yagi puts this object to see whether the bucket takes reports.\n")
 	err := s.Put(ctx, layout.Object{Key: ProbeKey, ContentType: "text/plain", Part: crash.NewPart("probe", text, crash.Sum(text))})
 	if err == nil {
 		return nil
 	}
-	return errors.Join(err, s.load(ctx)) // settings that cannot be read leave the old ones
+	switch Class(err) {
+	case ClassDenied, ClassNoSuchBucket, ClassRefused, ClassOther: // other: there may be no keys at all
+		return errors.Join(err, s.load(ctx)) // settings that cannot be read leave the old ones
+	}
+	return err
 }
 
 // signGivenHash makes the SDK sign a PutObject's ChecksumSHA256 as the hash of

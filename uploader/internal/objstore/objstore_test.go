@@ -295,8 +295,8 @@ func sluggish(t *testing.T, bytes int, every time.Duration) string {
 func TestPutTimeoutIsAboutProgress(t *testing.T) {
 	body := strings.Repeat("0123456789abcdef", 1<<20) // 16 MiB
 	cfg := config()
-	cfg.PutTimeout = 500 * time.Millisecond
-	cfg.Endpoint = sluggish(t, len(body)+1, 10*time.Millisecond)
+	cfg.PutTimeout = 1500 * time.Millisecond
+	cfg.Endpoint = sluggish(t, len(body)+1, 15*time.Millisecond)
 	start := time.Now()
 	if err := open(t, cfg).Put(t.Context(), object("v1/dump/slow", body)); err != nil {
 		t.Error(err)

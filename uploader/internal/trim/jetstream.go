@@ -2,6 +2,7 @@ package trim
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -41,7 +42,7 @@ func (s *JetStream) View(ctx context.Context) (View, error) {
 	info := stream.CachedInfo()
 	v := View{
 		Asked: asked, Answered: time.Now(), Server: info.TimeStamp, Created: info.Created,
-		First: info.State.FirstSeq, Last: info.State.LastSeq, FirstAt: info.State.FirstTime,
+		First: info.State.FirstSeq, Last: info.State.LastSeq, FirstAt: info.State.FirstTime, LastAt: info.State.LastTime,
 		Messages: info.State.Msgs, Bytes: info.State.Bytes, MaxBytes: info.Config.MaxBytes,
 	}
 	uploaders, err := v.ask(ctx, stream)
@@ -62,11 +63,13 @@ func (v *View) ask(ctx context.Context, stream jetstream.Stream) (uploaders uint
 	found := false
 	names := stream.ConsumerNames(ctx)
 	for name := range names.Name() {
-		c, err := stream.Consumer(ctx, name)
+		info, err := infoOf(ctx, stream, name)
+		if errors.Is(err, jetstream.ErrConsumerNotFound) {
+			continue // it has gone since; the uploaders' is missed below
+		}
 		if err != nil {
 			return 0, fmt.Errorf("consumer %s: %w", name, err)
 		}
-		info := c.CachedInfo()
 		if info.Config.Durable == "" {
 			continue
 		}
@@ -86,6 +89,23 @@ func (v *View) ask(ctx context.Context, stream jetstream.Stream) (uploaders uint
 		return 0, fmt.Errorf("consumer %s: %w", queue.Consumer, jetstream.ErrConsumerNotFound)
 	}
 	return uploaders, nil
+}
+
+// infoOf asks a consumer of any kind; the client library tells pull from push
+// consumers, and gives either only when asked for it.
+func infoOf(ctx context.Context, stream jetstream.Stream, name string) (*jetstream.ConsumerInfo, error) {
+	c, err := stream.Consumer(ctx, name)
+	if err == nil {
+		return c.CachedInfo(), nil
+	}
+	if !errors.Is(err, jetstream.ErrNotPullConsumer) {
+		return nil, err
+	}
+	push, err := stream.PushConsumer(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	return push.CachedInfo(), nil
 }
 
 // firstPending looks for the first ready message above the uploaders' floor. As
@@ -108,9 +128,17 @@ func (s *JetStream) Since(ctx context.Context, t time.Time) (*queue.Stored, erro
 	return s.reader.Since(ctx, queue.StreamName(s.partition), t)
 }
 
-// Purge implements Stream, after a View. It removes whole ranges and names no subject: only so
-// the server drops its files instead of rewriting them (measured on nats-server
-// 2.15.2).
+// Purge implements Stream, after a View, and refuses when the stream has been made
+// anew since. It removes whole ranges and names no subject: only so the server
+// drops its files instead of rewriting them (measured on nats-server 2.15.2).
 func (s *JetStream) Purge(ctx context.Context, upTo uint64) error {
+	created := s.stream.CachedInfo().Created
+	now, err := s.stream.Info(ctx)
+	if err != nil {
+		return err
+	}
+	if !now.Created.Equal(created) {
+		return errors.New("the stream has been made anew")
+	}
 	return s.stream.Purge(ctx, jetstream.WithPurgeSequence(upTo+1))
 }

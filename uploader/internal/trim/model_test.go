@@ -161,6 +161,7 @@ func (x *machine) View(context.Context) (View, error) {
 	}
 	if v.Messages > 0 {
 		v.FirstAt = m.messages[v.First-1].stamp
+		v.LastAt = m.messages[v.Last-1].stamp
 	}
 	uploaders := uint64(0)
 	for _, name := range slices.Sorted(maps.Keys(m.consumers)) {

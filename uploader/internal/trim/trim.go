@@ -40,12 +40,14 @@ type View struct {
 	// stream and of its answer; Server is the time on the clock of its leader.
 	Asked, Answered, Server time.Time
 
-	Created     time.Time
-	First, Last uint64    // sequences; First is Last+1 when the stream is empty
-	FirstAt     time.Time // when First was stored, on the server's clock
-	Messages    uint64
-	Bytes       uint64
-	MaxBytes    int64 // 0 or less is no limit
+	Created time.Time
+	// First and Last are sequences. First is Last+1 when all messages are gone, and
+	// both are 0 when there never was one.
+	First, Last     uint64
+	FirstAt, LastAt time.Time // when they were stored, on the server's clock
+	Messages        uint64
+	Bytes           uint64
+	MaxBytes        int64 // 0 or less is no limit
 
 	// Floor is the sequence up to which every durable consumer has acknowledged.
 	Floor uint64
@@ -114,6 +116,9 @@ func (t *Trimmer) Step(ctx context.Context, s Stream) (Result, error) {
 			return r, err
 		}
 	}
+	if v.Messages == 0 || safe < v.First {
+		return r, nil
+	}
 	wanted, err := t.wanted(ctx, s, v)
 	if err != nil {
 		return r, err
@@ -141,12 +146,13 @@ func (t *Trimmer) safe(v View) uint64 {
 	return t.history.bound(floor)
 }
 
-// safeByClock is safe for a trimmer that does not remember enough yet, in a
-// stream that is short of room: by the times of the messages, when the server's
-// clock can be believed.
+// safeByClock is safe for a trimmer whose memory does not reach back to what is
+// below the floor, since it was started after that came, in a stream that is short
+// of room. It goes by the times of the messages, if the server's clock can be
+// believed now; whether it could when they were stored, nobody knows.
 func (t *Trimmer) safeByClock(ctx context.Context, s Stream, v View) (uint64, error) {
-	if skew := v.Server.Sub(v.Answered.Round(0)).Abs(); skew > ClockSkew {
-		return 0, fmt.Errorf("room is short, and the server's clock differs from this machine's by %v", skew)
+	if v.Server.Sub(v.Answered.Round(0)).Abs() > ClockSkew {
+		return 0, fmt.Errorf("room is short, and the server's clock differs from this machine's by more than %v", ClockSkew)
 	}
 	from := v.Server
 	switch p := v.Pending; {
@@ -159,31 +165,35 @@ func (t *Trimmer) safeByClock(ctx context.Context, s Stream, v View) (uint64, er
 	case p != nil:
 		from = p.Time
 	}
-	next, err := s.Since(ctx, from.Add(-queue.ReadyDeadline-ClockSkew))
-	if err != nil {
-		return 0, err
-	}
-	if next == nil {
-		return v.Floor, nil
-	}
-	return min(v.Floor, next.Sequence-1), nil
+	upTo, err := before(ctx, s, v, from.Add(-queue.ReadyDeadline-ClockSkew))
+	return min(v.Floor, upTo), err
 }
 
 // wanted returns the sequence up to which messages are not kept for replays any
 // more.
 func (t *Trimmer) wanted(ctx context.Context, s Stream, v View) (uint64, error) {
 	upTo := v.excess()
-	if v.Messages == 0 || t.window > 0 && v.Server.Sub(v.FirstAt) < t.window+t.window/100 {
+	if t.window > 0 && v.Server.Sub(v.FirstAt) < t.window+t.window/100 {
 		return upTo, nil // the hundredth spares looking for every single message
 	}
-	next, err := s.Since(ctx, v.Server.Add(-t.window))
-	if err != nil {
+	old, err := before(ctx, s, v, v.Server.Add(-t.window))
+	return max(upTo, old), err
+}
+
+// before returns the last sequence before the first message that was stored at a
+// time or later.
+func before(ctx context.Context, s Stream, v View, t time.Time) (uint64, error) {
+	next, err := s.Since(ctx, t)
+	switch {
+	case err != nil:
 		return 0, err
-	}
-	if next == nil {
+	case next != nil:
+		return next.Sequence - 1, nil
+	case v.LastAt.Before(t):
 		return v.Last, nil
 	}
-	return max(upTo, next.Sequence-1), nil
+	// The server says so of a message that it cannot read, too.
+	return 0, fmt.Errorf("the stream's leader finds no message since %v, and should find number %d", t, v.Last)
 }
 
 func (v *View) pressed() bool {
