@@ -30,14 +30,14 @@ func TestLoad(t *testing.T) {
 func TestLoadNamesEveryProblem(t *testing.T) {
 	_, err := Load([]string{
 		"UPLOADER_WORKERS=0", "UPLOADER_PUT_TIMEOUT=1m", "UPLOADER_RETRY_MIN=0s", "UPLOADER_RETRY_MAX=-1s",
-		"UPLOADER_GRACE=-1s", "LOG_LEVEL=loud", "NATS_REPLICAS=2",
+		"UPLOADER_GRACE=-1s", "UPLOADER_PROBE_INTERVAL=0s", "UPLOADER_REPLAY_WINDOW=-1h", "LOG_LEVEL=loud", "NATS_REPLICAS=2",
 	})
 	if err == nil {
 		t.Fatal("all is well with it")
 	}
 	for _, name := range []string{
 		"NATS_URL", "S3_BUCKET", "UPLOADER_WORKERS", "UPLOADER_PUT_TIMEOUT", "UPLOADER_RETRY_MIN",
-		"UPLOADER_RETRY_MAX", "UPLOADER_GRACE", "LOG_LEVEL", "NATS_REPLICAS",
+		"UPLOADER_RETRY_MAX", "UPLOADER_GRACE", "UPLOADER_PROBE_INTERVAL", "UPLOADER_REPLAY_WINDOW", "LOG_LEVEL", "NATS_REPLICAS",
 	} {
 		if !strings.Contains(err.Error(), "\n"+name+": ") {
 			t.Errorf("the error does not name %s:\n%v", name, err)

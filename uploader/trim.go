@@ -86,12 +86,14 @@ func (u *Uploader) trimOne(ctx context.Context, name string, s *trimming) (again
 		u.metrics.trimmed.Add(float64(r.Trimmed))
 		log.Info().Uint64("messages", r.Trimmed).Uint64("up_to", r.UpTo).Bool("short_of_room", r.Pressed).Msg("trimmed")
 	case r.Pressed:
-		if trouble = "held by " + r.View.FloorOf; trouble != s.said {
-			log.Warn().Str("consumer", r.View.FloorOf).Uint64("acknowledged_up_to", r.View.Floor).
-				Msg("the stream is short of room, and what this consumer has not acknowledged keeps it from being trimmed")
+		if trouble = "behind: " + r.View.FloorOf; trouble != s.said {
+			log.Warn().Str("consumer", r.View.FloorOf).Uint64("acknowledged_up_to", r.View.Floor).Uint64("last", r.View.Last).
+				Msg("the stream is short of room, and nothing may go that this consumer has not acknowledged, or that is newer than eleven minutes")
 		}
 	}
-	s.said = trouble
+	if trouble != "" || !r.Pressed { // what is said once holds until there is room
+		s.said = trouble
+	}
 	return r.Pressed && r.Trimmed > 0, err
 }
 

@@ -126,6 +126,8 @@ func TestTrim(t *testing.T) {
 	await(t, "all is gone", func() bool { return w.state(0).Msgs == 0 })
 	w.checkStored(append(stored, held))
 	await(t, "no report is old", func() bool { return testutil.ToFloat64(r.metrics.oldest.WithLabelValues("CRASHES_0")) == 0 })
+	must(t, w.js.DeleteStream(t.Context(), queue.StreamName(1)))
+	await(t, "the gauges of a stream that is gone are gone", func() bool { return testutil.CollectAndCount(r.metrics.oldest) == 1 })
 	r.stop()
 	second.stop()
 	want := float64(5 + 3 + 2 + len(chunks) + 1 + 5)

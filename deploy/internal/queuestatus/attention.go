@@ -7,8 +7,9 @@ import (
 )
 
 // What needs attention. The trimmer keeps a stream at 80 % as long as it finds
-// something that is stored, so that one above 90 % is filling up; and a report that waits for a quarter of an hour has outlasted every
-// restart and many redeliveries (queue.AckWait).
+// something that is stored, so that one above 90 % is filling up; and a report
+// that waits for a quarter of an hour has outlasted every restart and many
+// redeliveries (queue.AckWait).
 const (
 	fullPercent   = 90
 	oldestSeconds = 15 * 60

@@ -3,8 +3,7 @@
 //
 // A failure alone opens no breaker, however often it is repeated: it may be
 // about one report. It only raises a suspicion, which a probe confirms or not;
-// nobody enters meanwhile. As long as the probe fails, the breaker
-// is open.
+// nobody enters meanwhile. As long as the probe fails, the breaker is open.
 package breaker
 
 import (
