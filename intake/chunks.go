@@ -23,10 +23,6 @@ const (
 	// server writes one message after the other, so more would cost memory here
 	// and there, and save no time.
 	largeAtOnce = 2
-	// lateAfter is how old a report's first chunk may be when its ready message
-	// is acknowledged. Time that a process or its machine stood still counts, in
-	// which no timer runs; what lies longer may be trimmed any moment.
-	lateAfter = queue.ReadyDeadline / 2
 )
 
 // errGiveUp means that another attempt would come to the same.
@@ -143,10 +139,8 @@ func (c *chunked) sendChunks(ctx context.Context) error {
 
 // inTime returns an error when the first chunk is so old that it may be trimmed.
 func (c *chunked) inTime() error {
-	now := time.Now()
-	monotonic, wall := now.Sub(c.began), now.Round(0).Sub(c.began.Round(0)) // the former stands still with the machine
-	if age := max(monotonic, wall); age > lateAfter {
-		return fmt.Errorf("%w: the first chunk is %s old", errGiveUp, age)
+	if err := queue.InTime(c.began); err != nil {
+		return fmt.Errorf("%w: %w", errGiveUp, err)
 	}
 	return nil
 }

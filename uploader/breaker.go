@@ -20,6 +20,7 @@ func (u *Uploader) newBreaker() *breaker.Breaker {
 		Judged: func(err error) {
 			if err == nil {
 				u.metrics.probes.WithLabelValues(putStored).Inc()
+				u.strikes.Well()
 				if !since.IsZero() {
 					u.log.Info().Dur("after_ms", time.Since(since)).Msg("the bucket takes reports again")
 				}
@@ -27,6 +28,7 @@ func (u *Uploader) newBreaker() *breaker.Breaker {
 				return
 			}
 			u.metrics.probes.WithLabelValues(putFailed).Inc()
+			u.strikes.Unwell()
 			if since.IsZero() {
 				since = time.Now()
 			}

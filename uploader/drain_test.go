@@ -113,7 +113,7 @@ func TestEndHandsBackAfterGrace(t *testing.T) {
 }
 
 // A fault of ours in one report neither ends the process nor the report.
-func TestPanicHoldsTheReport(t *testing.T) {
+func TestPanicKeepsTheReport(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, 1)
 	bad := w.publish(0, 1)[0]
@@ -122,7 +122,7 @@ func TestPanicHoldsTheReport(t *testing.T) {
 	await(t, "all but one are acknowledged", func() bool {
 		info := w.consumer(0)
 		return info.NumPending == 0 && info.NumAckPending == 1 &&
-			testutil.ToFloat64(r.metrics.errors.WithLabelValues(classPanic)) == 1
+			testutil.ToFloat64(r.metrics.errors.WithLabelValues(classPanic)) > enough
 	})
 	r.stop()
 	w.checkStored(good)

@@ -249,6 +249,12 @@ func (w *world) keys() []string {
 	return slices.DeleteFunc(keys, func(key string) bool { return key == objstore.ProbeKey })
 }
 
+// remove takes an object out of the bucket.
+func (w *world) remove(key string) error {
+	_, err := w.s3.DeleteObject(w.tb.Context(), &s3.DeleteObjectInput{Bucket: &w.cfg.Bucket, Key: &key})
+	return err
+}
+
 // stored counts the reports of which the bucket has the raw_crash.
 func (w *world) stored() (n int) {
 	w.tb.Helper()

@@ -12,7 +12,8 @@ import (
 const (
 	resultStored  = "stored"  // in the bucket, and acknowledged
 	resultRetried = "retried" // comes again
-	resultHeld    = "held"    // this release cannot store it; comes again at leisure
+	resultHeld    = "held"    // nothing can be done about it for now; comes again at leisure
+	resultDead    = "dead"    // a dead letter, and never comes again
 )
 
 // What became of the PUT of one object.
@@ -23,12 +24,14 @@ const (
 
 // What an error is about, besides the classes of package objstore.
 const (
-	classQueue      = "queue"      // NATS, a stream or a consumer
-	classVersion    = "version"    // a message for a newer release
-	classIncomplete = "incomplete" // a report of which a chunk is missing
-	classDamaged    = "damaged"    // a message that is not what intake published
-	classPanic      = "panic"      // a fault of ours
-	classGrace      = "grace"      // handed back unfinished when the process ended
+	classQueue      = "queue"       // NATS, a stream or a consumer
+	classVersion    = "version"     // a message for a newer release
+	classIncomplete = "incomplete"  // a report of which a chunk is missing
+	classUnreadable = "unreadable"  // a message that does not say what it holds
+	classDamaged    = "damaged"     // a report that is not what intake published
+	classDeadLetter = "dead_letter" // a report that could not be made a dead letter
+	classPanic      = "panic"       // a fault of ours
+	classGrace      = "grace"       // handed back unfinished when the process ended
 )
 
 // metrics are all metrics of this tier, in seconds and bytes.
@@ -93,10 +96,10 @@ func newMetrics() *metrics {
 		errors: counterVec("uploader_errors_total", "Errors, by what they were about.", "class"),
 	}
 	// A series that is there from the start shows its first increase.
-	zero(m.reports, resultStored, resultRetried, resultHeld)
+	zero(m.reports, resultStored, resultRetried, resultHeld, resultDead)
 	zero(m.puts, putStored, putFailed)
 	zero(m.probes, putStored, putFailed)
-	zero(m.errors, append(objstore.Classes(), classQueue, classVersion, classIncomplete, classDamaged, classPanic, classGrace)...)
+	zero(m.errors, append(objstore.Classes(), classQueue, classVersion, classUnreadable, classIncomplete, classDamaged, classDeadLetter, classPanic, classGrace)...)
 	return m
 }
 

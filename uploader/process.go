@@ -16,9 +16,9 @@ import (
 )
 
 const (
-	// holdFor is how long a report that this release cannot store stays away.
-	// Long enough to leave the workers to the others, short enough that an
-	// upgraded uploader soon gets it.
+	// holdFor is how long a report stays away that this release cannot read, or
+	// that cannot be made a dead letter. Long enough to leave the workers to the
+	// others, short enough that an upgraded uploader soon gets it.
 	holdFor = 5 * time.Minute
 	// ackTimeout is how long the queue may take to confirm. A report that is
 	// stored and not confirmed is stored again, so waiting out an election of
@@ -28,11 +28,12 @@ const (
 
 // verdict is how it went with a report, and what the queue is to be told.
 type verdict struct {
-	result string        // resultStored, resultRetried or resultHeld
-	after  time.Duration // until the report comes again, unless it is stored
+	result string        // resultStored, resultRetried, resultHeld or resultDead
+	after  time.Duration // until the report comes again, if it does
 	class  string        // what err is about, for metrics
 	err    error
 
+	id      crash.ID      // empty when it could not be read
 	report  *crash.Sealed // nil when it could not be read
 	objects int           // how many were put
 	bytes   int64         // their sizes together
@@ -41,9 +42,13 @@ type verdict struct {
 // process is the whole life of a report in this tier.
 func (u *Uploader) process(ctx context.Context, stream string, header nats.Header, body []byte) (v verdict) {
 	manifest, err := queue.ReadManifest(header)
-	if err != nil {
-		return v.hold(classOfMessage(err), err)
+	switch {
+	case errors.Is(err, queue.ErrVersion):
+		return v.hold(classVersion, err)
+	case err != nil:
+		return v.retry(classUnreadable, err)
 	}
+	v.id = manifest.ID
 	release, err := u.reserve(ctx, manifest)
 	if err != nil { // the time to finish is over
 		return v.retry(classGrace, err)
@@ -54,7 +59,7 @@ func (u *Uploader) process(ctx context.Context, stream string, header nats.Heade
 	}
 	objects, err := layout.Objects(v.report)
 	if err != nil {
-		return v.hold(classDamaged, err)
+		return v.retry(classDamaged, err)
 	}
 	for _, o := range objects {
 		if err := u.put(ctx, o); err != nil {
@@ -65,6 +70,7 @@ func (u *Uploader) process(ctx context.Context, stream string, header nats.Heade
 	}
 	v.result = resultStored
 	u.breaker.Succeeded()
+	u.strikes.Stored()
 	return v
 }
 
@@ -88,8 +94,11 @@ func (u *Uploader) reserve(ctx context.Context, m *queue.Manifest) (release func
 
 // notRead tells a report that is not whole from a queue that did not answer.
 func (v verdict) notRead(err error) verdict {
-	if errors.Is(err, queue.ErrDamaged) || errors.Is(err, queue.ErrIncomplete) {
-		return v.hold(classOfMessage(err), err)
+	switch {
+	case errors.Is(err, queue.ErrIncomplete):
+		return v.retry(classIncomplete, err)
+	case errors.Is(err, queue.ErrDamaged):
+		return v.retry(classDamaged, err)
 	}
 	return v.retry(classQueue, err)
 }
@@ -101,7 +110,7 @@ func (v verdict) notPut(err error) verdict {
 	class := objstore.Class(err)
 	if class == objstore.ClassDigest {
 		if damage := v.report.Verify(); damage != nil {
-			return v.hold(classDamaged, damage)
+			return v.retry(classDamaged, damage)
 		}
 	}
 	return v.retry(class, err)
@@ -133,20 +142,9 @@ func (u *Uploader) put(ctx context.Context, o layout.Object) error {
 	return nil
 }
 
-// classOfMessage says why a message could not be read.
-func classOfMessage(err error) string {
-	switch {
-	case errors.Is(err, queue.ErrVersion):
-		return classVersion
-	case errors.Is(err, queue.ErrIncomplete):
-		return classIncomplete
-	}
-	return classDamaged
-}
-
 // settle tells the queue how it went, and is the only function that does. After
 // an error the report comes again, at the latest when its ack wait is over.
-func settle(ctx context.Context, msg jetstream.Msg, v verdict) error {
+func (u *Uploader) settle(ctx context.Context, msg jetstream.Msg, v verdict) error {
 	switch v.result {
 	case resultStored:
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), ackTimeout)
@@ -155,6 +153,8 @@ func settle(ctx context.Context, msg jetstream.Msg, v verdict) error {
 			return fmt.Errorf("acknowledging: %w", err)
 		}
 		return nil
+	case resultDead:
+		return u.terminate(ctx, msg, v.class)
 	case resultRetried, resultHeld:
 		if err := msg.NakWithDelay(v.after); err != nil {
 			return fmt.Errorf("handing back: %w", err)

@@ -10,9 +10,10 @@
 //     could lose or hide reports.
 //   - While the bucket takes nothing, no report is taken from the queue, and so
 //     none uses up an attempt; a probe finds out when that is over.
-//   - A report that this release cannot read, or that is damaged, holds no other
-//     one up: it stays in the queue, is counted, and is tried again at leisure.
-//     Only nothing after it can be trimmed.
+//   - A report that can never be stored holds no other one up: it is copied whole
+//     to the dead letters, with its cause, and only then leaves the queue. An
+//     outage of the bucket never makes one a dead letter, and a message that a
+//     newer release wrote is left for that one.
 //   - At the end of its context it finishes what it has in hand and hands the
 //     rest back to the other uploaders.
 //
@@ -38,6 +39,7 @@ import (
 	"github.com/yagi-crash/yagi/pkg/queue"
 	"github.com/yagi-crash/yagi/uploader/internal/breaker"
 	"github.com/yagi-crash/yagi/uploader/internal/objstore"
+	"github.com/yagi-crash/yagi/uploader/internal/strikes"
 	"github.com/yagi-crash/yagi/uploader/internal/trim"
 )
 
@@ -66,10 +68,12 @@ type Uploader struct {
 
 	memory  *semaphore.Weighted // for reports in chunks, bytes
 	breaker *breaker.Breaker
+	strikes strikes.Counter
 
 	nc     *nats.Conn          // from Run on
 	js     jetstream.JetStream // from Run on
 	reader *queue.Reader       // from Run on
+	copier *queue.Copier       // from Run on
 	// partitions are the consumers that can be drained, as the last survey found
 	// them.
 	partitions atomic.Pointer[[]jetstream.Consumer]
@@ -181,7 +185,7 @@ func (u *Uploader) connect() error {
 		nc.Close()
 		return fmt.Errorf("opening JetStream: %w", err)
 	}
-	u.nc, u.js, u.reader = nc, js, queue.NewReader(nc)
+	u.nc, u.js, u.reader, u.copier = nc, js, queue.NewReader(nc), queue.NewCopier(js)
 	return nil
 }
 

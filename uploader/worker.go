@@ -3,9 +3,7 @@ package uploader
 import (
 	"context"
 	"errors"
-	"fmt"
 	"math/rand/v2"
-	"runtime/debug"
 	"sync"
 	"time"
 
@@ -43,7 +41,7 @@ func (u *Uploader) next(ctx, work context.Context, w, turn int) error {
 		return err
 	case msg == nil: // none there is
 	case ctx.Err() != nil: // it came together with the end
-		if err := settle(work, msg, verdict{result: resultRetried}); err != nil {
+		if err := u.settle(work, msg, verdict{result: resultRetried}); err != nil {
 			u.log.Warn().Err(err).Msg("a report that was not begun comes again after its ack wait")
 		}
 	default:
@@ -64,7 +62,7 @@ func (u *Uploader) handle(ctx context.Context, msg jetstream.Msg) {
 	}
 
 	letGo := u.keep(msg)
-	v := u.attempt(ctx, msg, meta.Stream)
+	v := u.attempt(ctx, msg, &meta)
 	letGo()
 	switch {
 	case v.result != resultRetried:
@@ -73,25 +71,25 @@ func (u *Uploader) handle(ctx context.Context, msg jetstream.Msg) {
 	default:
 		v.after = backoff(int(meta.NumDelivered), u.cfg.RetryMin, u.cfg.RetryMax)
 	}
-	if err := settle(ctx, msg, v); err != nil {
+	if err := u.settle(ctx, msg, v); err != nil {
 		v = v.retry(classQueue, errors.Join(v.err, err))
+	}
+	if v.result == resultStored || v.result == resultDead {
+		u.strikes.Settled(reportOf(&meta))
 	}
 	u.account(v, meta, time.Since(start))
 }
 
-// attempt is process, with a panic as one more reason to hold a report back: it
-// is a fault of this release, and the report would bring down one uploader
-// after the other.
-func (u *Uploader) attempt(ctx context.Context, msg jetstream.Msg, stream string) (v verdict) {
-	defer func() {
-		if cause := recover(); cause != nil {
-			v = v.hold(classPanic, fmt.Errorf("processing panicked: %v\n%s", cause, debug.Stack()))
-		}
-	}()
+// attempt is process, and burial for a report that will never go through it.
+func (u *Uploader) attempt(ctx context.Context, msg jetstream.Msg, meta *jetstream.MsgMetadata) verdict {
 	if why := u.breaker.Err(); why != nil { // since the report was asked for
-		return v.retry(objstore.Class(why), why)
+		return verdict{}.retry(objstore.Class(why), why)
 	}
-	return u.process(ctx, stream, msg.Headers(), msg.Data())
+	v := guarded(verdict{}, func() verdict { return u.process(ctx, meta.Stream, msg.Headers(), msg.Data()) })
+	if v.err != nil && ctx.Err() == nil && u.hopeless(v, meta) {
+		v = guarded(v, func() verdict { return u.bury(ctx, msg, meta, v) })
+	}
+	return v
 }
 
 // keep tells the queue every now and then that the message is in hand, so that
@@ -126,12 +124,12 @@ func (u *Uploader) account(v verdict, meta jetstream.MsgMetadata, took time.Dura
 		u.metrics.receivedToStored.Observe(max(0, time.Since(v.report.Received).Seconds()))
 	case resultRetried:
 		level = zerolog.WarnLevel
-	case resultHeld:
+	case resultHeld, resultDead:
 		level = zerolog.ErrorLevel
 	}
 	event := u.log.WithLevel(level).Str("result", v.result)
-	if v.report != nil {
-		event.Str("crash_id", string(v.report.ID))
+	if v.id != "" {
+		event.Str("crash_id", string(v.id))
 	}
 	if v.err != nil {
 		u.metrics.errors.WithLabelValues(v.class).Inc()

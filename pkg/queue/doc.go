@@ -11,7 +11,12 @@
 // full rather than forget old ones (discard new), and are written to disk
 // before a publish is acknowledged, which is a setting of the server
 // (sync_interval: always). Each has one durable pull consumer, named uploader,
-// over the ready messages. What can never be stored is copied to CRASHES_DLQ.
+// over the ready messages.
+//
+// What can never be stored is copied whole to CRASHES_DLQ, on crashdlq.<p>.ready and
+// crashdlq.<p>.chunk: the same headers and body, the manifest listing the chunks'
+// copies (0 for one that was not there), and the Yagi-Dead-* headers, which say why
+// and where it was (Death). Operators remove it, or put it back.
 //
 // Services never create or change a stream. crashctl stream apply does, and
 // Check tells in words how a live one differs from what this package wants.

@@ -128,6 +128,9 @@ func (r *Reader) fromReplica(ctx context.Context, stream string, seq uint64) ([]
 
 // fromLeader asks the stream's leader, whose word counts.
 func (r *Reader) fromLeader(ctx context.Context, stream string, seq uint64) ([]byte, error) {
+	if seq == 0 { // a chunk that a dead letter lost
+		return nil, ErrIncomplete
+	}
 	var found struct {
 		Data []byte `json:"data"`
 	}

@@ -1,0 +1,89 @@
+package queue
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+)
+
+// Names of the headers that a dead letter has besides those of the report.
+const (
+	HeaderDeadClass     = "Yagi-Dead-Class"
+	HeaderDeadCause     = "Yagi-Dead-Cause"
+	HeaderDeadStream    = "Yagi-Dead-Stream"
+	HeaderDeadSequence  = "Yagi-Dead-Sequence"
+	HeaderDeadDelivered = "Yagi-Dead-Delivered"
+	HeaderDeadAt        = "Yagi-Dead-At"
+
+	headerDeadPrefix = "Yagi-Dead-"
+)
+
+const (
+	// DeadReadySubjects matches the ready messages of all dead letters.
+	DeadReadySubjects = "crashdlq.*.ready"
+	// DeadChunkSubjects matches the chunks of all dead letters.
+	DeadChunkSubjects = "crashdlq.*.chunk"
+)
+
+// DeadReadySubject returns the subject of partition p's dead letters.
+func DeadReadySubject(p int) string { return fmt.Sprintf("crashdlq.%d.ready", p) }
+
+// DeadChunkSubject returns the subject of the pieces of partition p's dead
+// letters.
+func DeadChunkSubject(p int) string { return fmt.Sprintf("crashdlq.%d.chunk", p) }
+
+// Death says why a report is a dead letter, and where it was.
+type Death struct {
+	Class     string // of the error, as the uploader's metrics have it
+	Cause     string // the error in words, on one line, maxCause bytes at the most
+	Stream    string
+	Sequence  uint64    // of the ready message in Stream
+	Stored    time.Time // that message was, on the server's clock
+	Delivered uint64    // times
+	At        time.Time
+}
+
+// maxCause bounds a dead letter's cause, in bytes: the server takes 64 KiB of
+// headers.
+const maxCause = 1 << 10
+
+// write puts it into a dead letter's headers.
+func (d *Death) write(header nats.Header) {
+	cause := strings.Join(strings.Fields(d.Cause), " ") // a header is one line
+	cause = strings.ToValidUTF8(cause[:min(len(cause), maxCause)], "")
+	header.Set(HeaderDeadClass, d.Class)
+	header.Set(HeaderDeadCause, cause)
+	header.Set(HeaderDeadStream, d.Stream)
+	header.Set(HeaderDeadSequence, strconv.FormatUint(d.Sequence, 10))
+	header.Set(HeaderDeadDelivered, strconv.FormatUint(d.Delivered, 10))
+	header.Set(HeaderDeadAt, d.At.UTC().Format(time.RFC3339Nano))
+}
+
+// messageID lets the server drop a second copy of the same message: that of an
+// uploader which was killed before it could tell that there is one. A stream that
+// was made anew counts from 1 again, hence the time.
+func (d *Death) messageID() string {
+	return fmt.Sprintf("dead-%s-%d-%d", d.Stream, d.Sequence, d.Stored.UnixNano())
+}
+
+// ReadDeath reads a dead letter's headers. Stored is not among them. The error
+// says what of them cannot be read; the rest is there.
+func ReadDeath(header nats.Header) (Death, error) {
+	d := Death{
+		Class:  header.Get(HeaderDeadClass),
+		Cause:  header.Get(HeaderDeadCause),
+		Stream: header.Get(HeaderDeadStream),
+	}
+	var errs [3]error
+	d.Sequence, errs[0] = strconv.ParseUint(header.Get(HeaderDeadSequence), 10, 64)
+	d.Delivered, errs[1] = strconv.ParseUint(header.Get(HeaderDeadDelivered), 10, 64)
+	d.At, errs[2] = time.Parse(time.RFC3339Nano, header.Get(HeaderDeadAt))
+	if err := errors.Join(errs[:]...); err != nil {
+		return d, fmt.Errorf("reading a dead letter's headers: %w", err)
+	}
+	return d, nil
+}

@@ -1,0 +1,100 @@
+package uploader
+
+import (
+	"context"
+	"fmt"
+	"runtime/debug"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/yagi-crash/yagi/pkg/queue"
+	"github.com/yagi-crash/yagi/uploader/internal/objstore"
+	"github.com/yagi-crash/yagi/uploader/internal/strikes"
+)
+
+const (
+	// enough is how many attempts at a report show that another one would come
+	// to the same.
+	enough = 5
+	// longEnough is how long others have to be stored while a report comes to
+	// grief by what is usually the store's trouble, or ours: longer than stores
+	// answer only some of the time, and than a bad release stays.
+	longEnough = time.Hour
+)
+
+// ruleOf says when an error of a class makes a report a dead letter. What has no
+// rule never does: a newer release will read it (classVersion), or the next
+// attempt is as good as the first.
+func ruleOf(class string) strikes.Rule {
+	switch class {
+	case objstore.ClassRefused: // this object, that is: the probe was not refused
+		return strikes.Rule{Strikes: enough}
+	case objstore.ClassDenied, objstore.ClassNoSuchBucket: // perhaps all reports, and not the probe
+		return strikes.Rule{Strikes: enough, Others: true}
+	case objstore.Class5xx, objstore.ClassTimeout, objstore.ClassUnreachable, objstore.ClassOther, classPanic:
+		return strikes.Rule{Strikes: enough, Age: longEnough, Others: true}
+	}
+	return strikes.Rule{}
+}
+
+// hopeless tells whether a report that was not stored never will be. What is
+// wrong with the message itself has nothing to do with the store, and it does not
+// matter which uploader found it.
+func (u *Uploader) hopeless(v verdict, meta *jetstream.MsgMetadata) bool {
+	switch v.class {
+	case classUnreadable:
+		return true
+	case classDamaged, classIncomplete:
+		return meta.NumDelivered >= enough
+	}
+	return u.strikes.Failed(reportOf(meta), ruleOf(v.class), time.Now())
+}
+
+func reportOf(meta *jetstream.MsgMetadata) strikes.Report {
+	return strikes.Report{Stream: meta.Stream, Sequence: meta.Sequence.Stream}
+}
+
+// bury copies a hopeless report to the dead letters. One that cannot be copied
+// stays in the queue.
+func (u *Uploader) bury(ctx context.Context, msg jetstream.Msg, meta *jetstream.MsgMetadata, v verdict) verdict {
+	err := u.copier.Bury(ctx, msg.Headers(), msg.Data(), queue.Death{
+		Class:     v.class,
+		Cause:     v.err.Error(),
+		Stream:    meta.Stream,
+		Sequence:  meta.Sequence.Stream,
+		Stored:    meta.Timestamp,
+		Delivered: meta.NumDelivered,
+		At:        time.Now(),
+	})
+	switch {
+	case err != nil && ctx.Err() != nil:
+		return v.retry(classGrace, err)
+	case err != nil:
+		return v.hold(classDeadLetter, fmt.Errorf("making it a dead letter: %w (what for: %w)", err, v.err))
+	}
+	v.result, v.after = resultDead, 0
+	return v
+}
+
+// guarded is work, with a panic as one more way for a report to fail: it is a
+// fault of ours, and the report would bring down one uploader after the other.
+func guarded(v verdict, work func() verdict) (result verdict) {
+	defer func() {
+		if cause := recover(); cause != nil {
+			result = v.retry(classPanic, fmt.Errorf("processing panicked: %v\n%s", cause, debug.Stack()))
+		}
+	}()
+	return work()
+}
+
+// terminate has the queue never deliver a message again.
+func (u *Uploader) terminate(ctx context.Context, msg jetstream.Msg, why string) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), ackTimeout)
+	defer cancel()
+	// As jetstream.Msg's TermWithReason, and like its DoubleAck.
+	if _, err := u.nc.RequestWithContext(ctx, msg.Reply(), []byte("+TERM "+why)); err != nil {
+		return fmt.Errorf("terminating: %w", err)
+	}
+	return nil
+}

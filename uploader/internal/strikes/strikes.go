@@ -1,0 +1,118 @@
+// Package strikes tells a report that can never be stored from a store that is not
+// well: it counts how often each report failed while others did not.
+package strikes
+
+import (
+	"sync"
+	"time"
+)
+
+// Rule says when a report that failed once more is given up.
+type Rule struct {
+	// Strikes is how many times it has to have failed; 0 means never. A failure
+	// is a strike only if the store was seen to be well since the one before,
+	// since failures in a row may have one cause.
+	Strikes int
+	// Age is how long ago the first strike has to be.
+	Age time.Duration
+	// Others has another report be stored since the first strike: that the store
+	// took a probe does not show that it would take a report.
+	Others bool
+}
+
+// Report is a message of a stream.
+type Report struct {
+	Stream   string
+	Sequence uint64
+}
+
+// most bounds the reports that are counted; the one that failed longest ago is
+// forgotten for a new one, and then counted from the beginning.
+const most = 1024
+
+// Counter counts strikes. Its methods may be called from any number of goroutines;
+// the zero value is ready.
+type Counter struct {
+	mu     sync.Mutex
+	well   uint64 // how often the store was seen to be well
+	stored uint64 // how many reports it took
+	counts map[Report]*count
+}
+
+// count is how it stands with a report.
+type count struct {
+	strikes     int
+	well        uint64 // Counter.well at the last strike
+	stored      uint64 // Counter.stored at the first
+	first, last time.Time
+}
+
+// Failed counts a failure at the time now, and tells whether the report is to be
+// given up by the rule.
+func (c *Counter) Failed(r Report, rule Rule, now time.Time) (giveUp bool) {
+	if rule.Strikes == 0 {
+		return false
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	n := c.counts[r]
+	switch {
+	case n == nil:
+		n = c.begin(r, now)
+	case n.well == c.well:
+		return false
+	}
+	n.strikes++
+	n.well, n.last = c.well, now
+	return n.strikes >= rule.Strikes && now.Sub(n.first) >= rule.Age && (!rule.Others || c.stored > n.stored)
+}
+
+// begin makes a count for a report that has none. The caller holds mu.
+func (c *Counter) begin(r Report, now time.Time) *count {
+	if c.counts == nil {
+		c.counts = map[Report]*count{}
+	}
+	if len(c.counts) >= most {
+		var oldest Report
+		var at time.Time
+		for report, n := range c.counts {
+			if at.IsZero() || n.last.Before(at) {
+				oldest, at = report, n.last
+			}
+		}
+		delete(c.counts, oldest)
+	}
+	n := &count{stored: c.stored, first: now}
+	c.counts[r] = n
+	return n
+}
+
+// Settled forgets a report that was stored or given up.
+func (c *Counter) Settled(r Report) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.counts, r)
+}
+
+// Stored says that the store took a report.
+func (c *Counter) Stored() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.stored++
+	c.well++
+}
+
+// Well says that the store took a probe.
+func (c *Counter) Well() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.well++
+}
+
+// Unwell says that the store did not take a probe: nothing that failed so far was
+// a report's own fault for sure.
+func (c *Counter) Unwell() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	clear(c.counts)
+}

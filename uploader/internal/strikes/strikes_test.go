@@ -1,0 +1,109 @@
+package strikes
+
+import (
+	"testing"
+	"time"
+)
+
+// What happens to a report, and to the store.
+const (
+	fails    = "it fails"
+	stored   = "another report is stored"
+	well     = "a probe succeeds"
+	unwell   = "a probe fails"
+	anHour   = "an hour passes"
+	isStored = "it is stored"
+)
+
+func TestGivesUp(t *testing.T) {
+	definite := Rule{Strikes: 3}
+	doubtful := Rule{Strikes: 3, Others: true}
+	passing := Rule{Strikes: 3, Age: time.Hour, Others: true}
+	for name, test := range map[string]struct {
+		rule  Rule
+		story []string
+		want  bool // given up by its last failure
+	}{
+		"no rule":                              {Rule{}, []string{fails, stored, fails, stored, fails, stored, fails}, false},
+		"once too few":                         {definite, []string{fails, stored, fails, stored}, false},
+		"while others are stored":              {definite, []string{fails, stored, fails, stored, fails}, true},
+		"with a store that is well":            {definite, []string{fails, well, fails, well, fails}, true},
+		"in a row, for one cause perhaps":      {definite, []string{fails, fails, fails, fails, fails}, false},
+		"two of them in a row":                 {definite, []string{fails, well, fails, fails}, false},
+		"an outage in between":                 {definite, []string{fails, well, fails, unwell, well, fails}, false},
+		"an outage, and then as often":         {definite, []string{fails, unwell, fails, well, fails, well, fails}, true},
+		"it was stored in between":             {definite, []string{fails, well, fails, isStored, well, fails}, false},
+		"when only probes succeed":             {doubtful, []string{fails, well, fails, well, fails, well, fails}, false},
+		"when one report was stored before":    {doubtful, []string{stored, fails, well, fails, well, fails}, false},
+		"when one report was stored":           {doubtful, []string{fails, well, fails, stored, fails}, true},
+		"when one was stored, and late":        {doubtful, []string{fails, well, fails, well, fails, stored, fails}, true},
+		"too soon":                             {passing, []string{fails, stored, fails, stored, fails, stored, fails}, false},
+		"after an hour":                        {passing, []string{fails, stored, fails, anHour, well, fails}, true},
+		"an hour after an outage":              {passing, []string{fails, stored, anHour, unwell, well, fails, well, fails, stored, fails}, false},
+		"an hour with nothing but the failure": {passing, []string{fails, anHour, fails, fails}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var c Counter
+			r := Report{"CRASHES_0", 7}
+			now := time.Unix(0, 0)
+			got := false
+			for _, what := range test.story {
+				switch what {
+				case fails:
+					got = c.Failed(r, test.rule, now)
+				case stored:
+					c.Stored()
+				case well:
+					c.Well()
+				case unwell:
+					c.Unwell()
+				case anHour:
+					now = now.Add(time.Hour)
+				case isStored:
+					c.Settled(r)
+				}
+			}
+			if got != test.want {
+				t.Errorf("given up: %t, want %t", got, test.want)
+			}
+		})
+	}
+}
+
+func TestReportsAreCountedApart(t *testing.T) {
+	var c Counter
+	for range 2 {
+		for seq := range uint64(10) {
+			if c.Failed(Report{"CRASHES_0", seq}, Rule{Strikes: 3}, time.Now()) {
+				t.Errorf("report %d is given up too early", seq)
+			}
+		}
+		c.Well()
+	}
+	if c.Failed(Report{"CRASHES_1", 3}, Rule{Strikes: 3}, time.Now()) {
+		t.Error("a report of another stream is given up")
+	}
+	if !c.Failed(Report{"CRASHES_0", 3}, Rule{Strikes: 3}, time.Now()) {
+		t.Error("a report is not given up")
+	}
+}
+
+// However many fail, memory is bounded, and what failed last is remembered.
+func TestForgetsTheOldest(t *testing.T) {
+	var c Counter
+	now := time.Unix(0, 0)
+	for seq := range uint64(3 * most) {
+		c.Failed(Report{"CRASHES_0", seq}, Rule{Strikes: 2}, now.Add(time.Duration(seq)))
+	}
+	if len(c.counts) != most {
+		t.Errorf("%d reports are counted, want %d", len(c.counts), most)
+	}
+	c.Well()
+	now = now.Add(time.Hour)
+	if !c.Failed(Report{"CRASHES_0", 2 * most}, Rule{Strikes: 2}, now) {
+		t.Error("one that failed lately is forgotten")
+	}
+	if c.Failed(Report{"CRASHES_0", 2*most - 1}, Rule{Strikes: 2}, now) {
+		t.Error("one that failed long ago is remembered")
+	}
+}
