@@ -136,10 +136,10 @@ func store(t *testing.T, js jetstream.JetStream, stream string, msg *nats.Msg) t
 	return kept.Time
 }
 
-// take gets a report as an uploader does.
-func take(t *testing.T, js jetstream.JetStream, p int) jetstream.Msg {
+// take gets a report of partition 0 as an uploader does.
+func take(t *testing.T, js jetstream.JetStream) jetstream.Msg {
 	t.Helper()
-	consumer, err := js.Consumer(t.Context(), queue.StreamName(p), queue.Consumer)
+	consumer, err := js.Consumer(t.Context(), queue.StreamName(0), queue.Consumer)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -39,9 +39,12 @@ type commands struct {
 	Timeout time.Duration    `default:"5s" help:"How long to wait for the connection, and then for the answers."`
 	Version kong.VersionFlag `help:"Print the version and end."`
 
-	Status status `cmd:"" help:"Show how the queue is; exit 1 when something needs attention."`
-	Stream stream `cmd:"" help:"Make the streams what they should be."`
-	Rules  rules  `cmd:"" help:"Look at throttle rules."`
+	Status status        `cmd:"" help:"Show how the queue is; exit 1 when something needs attention."`
+	Stream stream        `cmd:"" help:"Make the streams what they should be."`
+	Dead   dead          `cmd:"" help:"Look after the dead letters."`
+	Pause  pauseUploads  `cmd:"" help:"Have uploaders take nothing from the queue for a while. Without --yes only say so."`
+	Resume resumeUploads `cmd:"" help:"Have them go on. Without --yes only say so."`
+	Rules  rules         `cmd:"" help:"Look at throttle rules."`
 }
 
 // exit ends a command with a code of its own. Without an error the command has

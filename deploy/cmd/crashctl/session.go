@@ -133,12 +133,18 @@ func hint(nc *nats.Conn) string {
 // timeout, and when the server refuses one, which it does not answer otherwise;
 // context.Cause says in words which it was.
 func (s *session) asking(ctx context.Context, nc *nats.Conn) (context.Context, context.CancelFunc) {
+	ctx, done := working(ctx, nc)
+	ctx, cancel := context.WithTimeoutCause(ctx, s.timeout, fmt.Errorf("no answer within %s", s.timeout))
+	return ctx, func() { cancel(); done() }
+}
+
+// working is asking without the timeout, for what takes as long as it takes.
+func working(ctx context.Context, nc *nats.Conn) (context.Context, context.CancelFunc) {
 	ctx, refuse := context.WithCancelCause(ctx)
 	nc.SetErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
 		if errors.Is(err, nats.ErrPermissionViolation) {
 			refuse(err)
 		}
 	})
-	ctx, cancel := context.WithTimeoutCause(ctx, s.timeout, fmt.Errorf("no answer within %s", s.timeout))
-	return ctx, func() { cancel(); refuse(nil) }
+	return ctx, func() { refuse(nil) }
 }
