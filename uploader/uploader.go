@@ -85,6 +85,18 @@ type Uploader struct {
 // the queue nor the bucket is called. The error is about the address, or about
 // AWS settings that cannot be read.
 func Listen(ctx context.Context, cfg Config, log zerolog.Logger) (*Uploader, error) {
+	u, err := newUploader(ctx, cfg, log)
+	if err != nil {
+		return nil, err
+	}
+	var lc net.ListenConfig
+	if u.admin, err = lc.Listen(ctx, "tcp", cfg.AdminAddr); err != nil {
+		return nil, fmt.Errorf("listening on UPLOADER_ADMIN_ADDR: %w", err)
+	}
+	return u, nil
+}
+
+func newUploader(ctx context.Context, cfg Config, log zerolog.Logger) (*Uploader, error) {
 	bucket, err := objstore.New(ctx, objstore.Config{
 		Bucket:      cfg.Bucket,
 		Endpoint:    cfg.S3.Endpoint,
@@ -97,15 +109,9 @@ func Listen(ctx context.Context, cfg Config, log zerolog.Logger) (*Uploader, err
 	if err != nil {
 		return nil, err
 	}
-	var lc net.ListenConfig
-	admin, err := lc.Listen(ctx, "tcp", cfg.AdminAddr)
-	if err != nil {
-		return nil, fmt.Errorf("listening on UPLOADER_ADMIN_ADDR: %w", err)
-	}
 	u := &Uploader{
 		cfg:             cfg,
 		log:             log,
-		admin:           admin,
 		store:           bucket,
 		metrics:         newMetrics(),
 		inProgressEvery: queue.InProgressEvery,

@@ -4,12 +4,12 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
-	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/rs/zerolog"
 
+	"github.com/yagi-crash/yagi/pkg/queue"
 	"github.com/yagi-crash/yagi/uploader/internal/objstore"
 )
 
@@ -61,7 +61,7 @@ func (u *Uploader) handle(ctx context.Context, msg jetstream.Msg) {
 		meta = *m
 	}
 
-	letGo := u.keep(msg)
+	letGo := queue.Keep(msg, u.inProgressEvery)
 	v := u.attempt(ctx, msg, &meta)
 	letGo()
 	switch {
@@ -90,29 +90,6 @@ func (u *Uploader) attempt(ctx context.Context, msg jetstream.Msg, meta *jetstre
 		v = guarded(v, func() verdict { return u.bury(ctx, msg, meta, v) })
 	}
 	return v
-}
-
-// keep tells the queue every now and then that the message is in hand, so that
-// nobody else gets it, until letGo has returned.
-func (u *Uploader) keep(msg jetstream.Msg) (letGo func()) {
-	done := make(chan struct{})
-	var ended sync.WaitGroup
-	ended.Go(func() {
-		tick := time.NewTicker(u.inProgressEvery)
-		defer tick.Stop()
-		for {
-			select {
-			case <-tick.C:
-				_ = msg.InProgress() // fails when NATS is away; settle will tell
-			case <-done:
-				return
-			}
-		}
-	})
-	return func() {
-		close(done)
-		ended.Wait()
-	}
 }
 
 // account counts and logs what became of one delivery of a report.

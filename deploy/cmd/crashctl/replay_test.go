@@ -1,0 +1,154 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/yagi-crash/yagi/pkg/queue"
+)
+
+// What was lost from the bucket is there again, and only what was asked for.
+func TestReplay(t *testing.T) {
+	p := newPlant(t, "A", "B", "A", "C")
+	loseAll := func() {
+		for _, s := range p.reports {
+			if p.has(t, s) {
+				p.lose(t, s)
+			}
+		}
+	}
+	for name, test := range map[string]struct {
+		args   []string
+		stored string
+		says   string
+	}{
+		"all, without --yes": {[]string{"--since", "1h"}, "", "CRASHES_0: 4 report(s)"},
+		"all":                {[]string{"--since", "1h", "--yes"}, "0 1 2 3", "4 report(s) are stored again"},
+		"a product":          {[]string{"--since", "1h", "--product", "A", "--yes"}, "0 2", "2 other(s) left out"},
+		"two products":       {[]string{"--since", "1h", "--product", "A,B", "--yes"}, "0 1 2", "3 report(s) are stored again"},
+		"a rule":             {[]string{"--since", "1h", "--rule", "rule_of_B", "--yes"}, "1", "1 report(s) are stored again"},
+		"an id":              {[]string{"--since", "1h", "--id", "bp-" + string(p.reports[3].ID), "--yes"}, "3", "1 report(s) are stored again"},
+		"another time":       {[]string{"--since", "2h", "--until", "1h", "--yes"}, "", "CRASHES_0: 0 report(s)"},
+	} {
+		loseAll()
+		got := crashctl(t, p.environ, append([]string{"replay"}, test.args...)...)
+		if got.code != 0 || p.which(t) != test.stored {
+			t.Errorf("%s: reports %q are stored, want %q; %+v", name, p.which(t), test.stored, got)
+		}
+		requireWords(t, got.out, test.says)
+	}
+	if names := consumers(t, p.js); names != queue.Consumer {
+		t.Errorf("consumers %s are left", names)
+	}
+	for _, args := range [][]string{
+		{"--since", "yesterday"}, {"--since", "1h", "--until", "2h"}, {"--since", "1h", "--id", "7"}, {"--since", "1h", "--rate", "0"}, {},
+	} {
+		if got := crashctl(t, p.environ, append([]string{"replay", "--yes"}, args...)...); got.code != 2 {
+			t.Errorf("%v: %+v", args, got)
+		}
+	}
+}
+
+func consumers(t *testing.T, js jetstream.JetStream) string {
+	t.Helper()
+	s, err := js.Stream(t.Context(), queue.StreamName(0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for name := range s.ConsumerNames(t.Context()).Name() {
+		names = append(names, name)
+	}
+	return strings.Join(names, " ")
+}
+
+// A report that cannot be stored is named, and keeps no other one from being.
+func TestReplayOfADamagedReport(t *testing.T) {
+	p := newPlant(t, "A")
+	for _, data := range []string{"hello", "again"} {
+		if _, err := p.js.PublishMsg(t.Context(), &nats.Msg{Subject: queue.ReadySubject(0), Data: []byte(data)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p.upload(t) // they become dead letters
+	p.publish(t, "B", false)
+	p.upload(t)
+	p.lose(t, p.reports[0])
+	p.lose(t, p.reports[1])
+	got := crashctl(t, p.environ, "replay", "--since", "1h", "--yes")
+	if got.code != 1 || p.which(t) != "0 1" {
+		t.Errorf("reports %q are stored; %+v", p.which(t), got)
+	}
+	requireWords(t, got.out, "2 report(s) are stored again", "failed: message 2 of CRASHES_0", "failed: message 3 of CRASHES_0")
+	if names := consumers(t, p.js); names != queue.Consumer {
+		t.Errorf("consumers %s are left", names)
+	}
+}
+
+// What is interrupted goes on with the command that it printed.
+func TestReplayIsInterrupted(t *testing.T) {
+	p := newPlant(t, "A", "B", "C", "D", "E", "F")
+	for _, s := range p.reports {
+		p.lose(t, s)
+	}
+	ctx, interrupt := context.WithCancel(t.Context())
+	var stdout, stderr bytes.Buffer
+	ended := make(chan int)
+	go func() {
+		ended <- run(ctx, []string{"replay", "--since", "1h", "--rate", "2", "--yes"}, p.environ, &stdout, &stderr)
+	}()
+	eventually(t, "some reports are stored", func() bool { return len(p.which(t)) >= 3 })
+	interrupt()
+	if code := <-ended; code != 2 {
+		t.Errorf("exit code %d, %s", code, &stderr)
+	}
+	_, command, ok := strings.Cut(stdout.String(), "to go on, crashctl ")
+	if !ok {
+		t.Fatalf("no command to go on with in %q", &stdout)
+	}
+	before := strings.Fields(p.which(t))
+	for _, s := range p.reports {
+		if p.has(t, s) {
+			p.lose(t, s) // so that what is stored twice is seen
+		}
+	}
+	got := crashctl(t, p.environ, strings.Fields(strings.SplitN(command, "\n", 2)[0])...)
+	after := strings.Fields(p.which(t))
+	if got.code != 0 || len(before)+len(after) != len(p.reports) {
+		t.Errorf("first reports %v were stored, then %v; %+v", before, after, got)
+	}
+	if names := consumers(t, p.js); names != queue.Consumer {
+		t.Errorf("consumers %s are left", names)
+	}
+}
+
+// While many reports wait for uploaders, a replay leaves the bucket to them.
+func TestReplayLetsLiveTrafficGoFirst(t *testing.T) {
+	p := newPlant(t, "A")
+	p.lose(t, p.reports[0])
+	for i := range 150 {
+		p.publish(t, fmt.Sprint("L", i), false)
+	}
+	ended := make(chan outcome)
+	go func() {
+		ended <- crashctl(t, p.environ, "replay", "--since", "1h", "--id", string(p.reports[0].ID), "--yes")
+	}()
+	eventually(t, "the replay has begun", func() bool { return strings.Contains(consumers(t, p.js), "replay-") })
+	for until := time.Now().Add(2 * time.Second); time.Now().Before(until); {
+		if p.has(t, p.reports[0]) {
+			t.Fatal("a report is replayed before those that are new")
+		}
+		<-time.After(50 * time.Millisecond)
+	}
+	p.upload(t)
+	if got := <-ended; got.code != 0 || !p.has(t, p.reports[0]) {
+		t.Errorf("%+v", got)
+	}
+}

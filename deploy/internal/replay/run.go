@@ -1,0 +1,273 @@
+package replay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/time/rate"
+
+	"github.com/yagi-crash/yagi/pkg/queue"
+)
+
+const (
+	// workers is how many reports are on their way at a time.
+	workers = 8
+	// keepFor is how long the server remembers how far a replay has come, and
+	// keeps its window from being trimmed.
+	keepFor = time.Hour
+	// liveMost is how many reports may wait for the uploaders; while there are
+	// more, the replay leaves the bucket to them.
+	liveMost = 100
+	// lookEvery is how often that is looked at.
+	lookEvery = time.Second
+	// pullWait is how long a worker waits for the next report before it looks
+	// whether that was the last.
+	pullWait = 250 * time.Millisecond
+	// askTimeout ends a question to the server.
+	askTimeout = 10 * time.Second
+)
+
+// Store puts the report of a ready message into the bucket. It waits while the
+// bucket takes nothing.
+type Store func(ctx context.Context, stream string, header nats.Header, body []byte) error
+
+// Progress is how far a replay has come. It may be read at any time.
+type Progress struct {
+	Stored, Others atomic.Uint64
+	// Waiting is whether live traffic is given precedence at the moment.
+	Waiting atomic.Bool
+
+	mu     sync.Mutex
+	failed []string
+}
+
+// Failed returns what could not be stored, each with its cause.
+func (p *Progress) Failed() []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return append([]string(nil), p.failed...)
+}
+
+func (p *Progress) fail(what string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.failed = append(p.failed, what)
+}
+
+// Run is a plan that is carried out.
+type Run struct {
+	Plan    *Plan
+	Extents []Extent // what Look found, of every stream
+	// Rate is how many reports are stored a second at the most.
+	Rate     float64
+	Store    Store
+	Progress *Progress
+
+	js    jetstream.JetStream
+	limit *rate.Limiter
+}
+
+// Do stores the plan's reports again, one stream after the other, and returns once
+// all are stored or have failed. When ctx ends, it returns ctx's error, and the
+// same plan goes on where it was left, within an hour (keepFor).
+func (r *Run) Do(ctx context.Context, js jetstream.JetStream) error {
+	r.js, r.limit = js, rate.NewLimiter(rate.Limit(r.Rate), 1)
+	r.look(ctx)
+	watching, stop := context.WithCancel(ctx)
+	var watch sync.WaitGroup
+	watch.Go(func() {
+		for watching.Err() == nil {
+			pause(watching, lookEvery)
+			r.look(watching)
+		}
+	})
+	defer watch.Wait()
+	defer stop()
+	for _, e := range r.Extents {
+		if e.Last == 0 {
+			continue
+		}
+		if err := r.stream(ctx, e); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// look has the replay wait while too much waits for the uploaders, or while that
+// is not known.
+func (r *Run) look(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	var waiting uint64
+	for _, e := range r.Extents {
+		c, err := r.js.Consumer(ctx, e.Stream, queue.Consumer)
+		if err != nil {
+			r.Progress.Waiting.Store(true)
+			return
+		}
+		waiting += c.CachedInfo().NumPending
+	}
+	r.Progress.Waiting.Store(waiting > liveMost)
+}
+
+// stream replays the extent of one stream.
+func (r *Run) stream(ctx context.Context, e Extent) error {
+	name, err := r.Plan.consumer()
+	if err != nil {
+		return err
+	}
+	number, _ := queue.PartitionOf(e.Stream)
+	consumer, err := r.js.CreateOrUpdateConsumer(ctx, e.Stream, jetstream.ConsumerConfig{
+		Durable:           name,
+		Description:       "A replay by an operator",
+		FilterSubject:     queue.ReadySubject(number),
+		DeliverPolicy:     jetstream.DeliverByStartTimePolicy,
+		OptStartTime:      &r.Plan.Since,
+		AckPolicy:         jetstream.AckExplicitPolicy,
+		AckWait:           queue.AckWait,
+		MaxDeliver:        -1,
+		MaxAckPending:     2 * workers,
+		InactiveThreshold: keepFor,
+	})
+	if err != nil {
+		return fmt.Errorf("making consumer %s on %s: %w", name, e.Stream, err)
+	}
+	s := &replaying{Run: r, extent: e, reader: queue.NewReader(r.js.Conn()), consumer: consumer}
+	group, working := errgroup.WithContext(ctx)
+	for range workers {
+		group.Go(func() error { return s.work(working) })
+	}
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	if err := r.js.DeleteConsumer(ctx, e.Stream, name); err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) {
+		return fmt.Errorf("removing consumer %s of %s, which goes by itself after %s: %w", name, e.Stream, keepFor, err)
+	}
+	return nil
+}
+
+// replaying is a stream that is being replayed.
+type replaying struct {
+	*Run
+
+	extent   Extent
+	reader   *queue.Reader
+	consumer jetstream.Consumer
+	past     atomic.Bool // a message behind the window was seen
+}
+
+// work takes one report after another until all are acknowledged.
+func (r *replaying) work(ctx context.Context) error {
+	for ctx.Err() == nil {
+		if r.Progress.Waiting.Load() || r.past.Load() {
+			pause(ctx, lookEvery)
+		}
+		if r.Progress.Waiting.Load() {
+			continue
+		}
+		msg, err := r.next(ctx)
+		switch {
+		case err != nil && ctx.Err() == nil: // the queue is away, and comes back
+			pause(ctx, lookEvery)
+		case msg != nil:
+			r.handle(ctx, msg)
+		default:
+			if done, err := r.done(ctx); done && err == nil {
+				return nil
+			}
+		}
+	}
+	return context.Cause(ctx)
+}
+
+// next returns a message, or nil when there is none at the moment.
+func (r *replaying) next(ctx context.Context) (jetstream.Msg, error) {
+	if !r.js.Conn().IsConnected() {
+		return nil, nats.ErrDisconnected
+	}
+	batch, err := r.consumer.Fetch(1, jetstream.FetchMaxWait(pullWait))
+	if err != nil {
+		return nil, err
+	}
+	msg, ok := <-batch.Messages()
+	if !ok {
+		return nil, batch.Error()
+	}
+	if ctx.Err() != nil {
+		_ = msg.Nak() // otherwise it comes again after the ack wait
+		return nil, ctx.Err()
+	}
+	return msg, nil
+}
+
+// done tells whether everything up to the window's last message is acknowledged.
+func (r *replaying) done(ctx context.Context) (bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	info, err := r.consumer.Info(ctx)
+	if err != nil {
+		return false, err
+	}
+	return info.AckFloor.Stream >= r.extent.Last || info.NumPending == 0 && info.NumAckPending == 0, nil
+}
+
+// handle stores a report if it is one of the plan's, and acknowledges it.
+func (r *replaying) handle(ctx context.Context, msg jetstream.Msg) {
+	letGo := queue.Keep(msg, queue.InProgressEvery)
+	defer letGo()
+	meta, err := msg.Metadata()
+	if err == nil && meta.Sequence.Stream <= r.extent.Last {
+		err = r.replay(ctx, msg, meta.Sequence.Stream)
+	} else {
+		r.past.Store(true)
+	}
+	if err != nil { // the end
+		_ = msg.Nak()
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), askTimeout)
+	defer cancel()
+	_ = msg.DoubleAck(ctx) // it comes again, and is stored again
+}
+
+func (r *replaying) replay(ctx context.Context, msg jetstream.Msg, seq uint64) error {
+	ok, err := r.Plan.chosen(ctx, r.reader, r.extent.Stream, msg.Headers(), msg.Data())
+	if err == nil && !ok {
+		r.Progress.Others.Add(1)
+		return nil
+	}
+	if err == nil {
+		if err = r.limit.Wait(ctx); err == nil {
+			err = r.Store(ctx, r.extent.Stream, msg.Headers(), msg.Data())
+		}
+	}
+	switch {
+	case err == nil:
+		r.Progress.Stored.Add(1)
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	default:
+		r.Progress.fail(fmt.Sprintf("message %d of %s: %v", seq, r.extent.Stream, err))
+	}
+	return nil
+}
+
+// pause returns after d, or when ctx ends.
+func pause(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}
