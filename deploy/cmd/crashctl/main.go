@@ -42,6 +42,7 @@ type commands struct {
 	Status status        `cmd:"" help:"Show how the queue is; exit 1 when something needs attention."`
 	Stream stream        `cmd:"" help:"Make the streams what they should be."`
 	Dead   dead          `cmd:"" help:"Look after the dead letters."`
+	Audit  auditReports  `cmd:"" help:"Look whether every report of a window is in the bucket, the queue or among the dead letters."`
 	Replay replayReports `cmd:"" help:"Put reports of a window into the bucket again. Without --yes only say which."`
 	Pause  pauseUploads  `cmd:"" help:"Have uploaders take nothing from the queue for a while. Without --yes only say so."`
 	Resume resumeUploads `cmd:"" help:"Have them go on. Without --yes only say so."`

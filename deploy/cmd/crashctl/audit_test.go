@@ -1,0 +1,198 @@
+package main
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/yagi-crash/yagi/deploy/internal/audit"
+	"github.com/yagi-crash/yagi/pkg/crash"
+	"github.com/yagi-crash/yagi/pkg/layout"
+	"github.com/yagi-crash/yagi/pkg/queue"
+)
+
+// findings runs an audit for machines.
+func (p *plant) findings(t *testing.T, code int, args ...string) audit.Findings {
+	t.Helper()
+	got := crashctl(t, p.environ, append([]string{"audit", "--since", "1h", "--json"}, args...)...)
+	var f audit.Findings
+	if err := json.Unmarshal([]byte(got.out), &f); err != nil || got.code != code {
+		t.Fatalf("%v, want exit code %d: %+v", err, code, got)
+	}
+	return f
+}
+
+// What is stored, what waits and what is dead is told apart, and nothing of it is
+// amiss.
+func TestAuditWhenAllIsWell(t *testing.T) {
+	p := newPlant(t, "A", "B", "C")
+	if _, err := p.js.PublishMsg(t.Context(), &nats.Msg{Subject: queue.ReadySubject(0), Data: []byte("hello")}); err != nil {
+		t.Fatal(err)
+	}
+	p.upload(t)
+	p.publish(t, "D", false)
+	for _, args := range [][]string{nil, {"--read"}} {
+		f := p.findings(t, 0, args...)
+		if f.Reports != 5 || f.Stored != 3 || f.Waiting != 1 || f.Dead != 1 {
+			t.Errorf("%v: %+v", args, f)
+		}
+	}
+	requireWords(t, crashctl(t, p.environ, "audit", "--since", "1h").out, "5 report(s) in the queue: 3 stored, 1 waiting, 1 dead letter(s), 0 lost\n")
+	if f := p.findings(t, 0, "--until", "30m"); f.Reports != 0 {
+		t.Errorf("of another window: %+v", f)
+	}
+}
+
+// An object that is missing or another is named, and the command that is offered
+// brings it back.
+func TestAuditFindsWhatIsLost(t *testing.T) {
+	p := newPlant(t, "A", "B", "C", "D")
+	p.lose(t, p.reports[1])
+	if err := os.Remove(p.object(layout.DumpNames(p.reports[2].ID))); err != nil {
+		t.Fatal(err)
+	}
+	path := p.object(layout.Dump(crash.MinidumpName, p.reports[3].ID))
+	dump, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dump[7] ^= 1
+	if err := os.WriteFile(path, dump, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if f := p.findings(t, 1); f.Stored != 2 || len(f.Lost) != 2 {
+		t.Errorf("without reading: %+v", f)
+	}
+	f := p.findings(t, 1, "--read")
+	var ids []crash.ID
+	for _, r := range f.Lost {
+		ids = append(ids, r.ID)
+	}
+	if want := []crash.ID{p.reports[1].ID, p.reports[2].ID, p.reports[3].ID}; f.Stored != 1 || !slices.Equal(ids, want) {
+		t.Errorf("lost %v, want %v: %+v", ids, want, f)
+	}
+	got := crashctl(t, p.environ, "audit", "--since", "1h", "--read")
+	requireWords(t, got.out, "raw_crash/"+p.reports[1].ID.Day()+"/"+string(p.reports[1].ID)+" is missing",
+		"dump_names/"+string(p.reports[2].ID)+" is missing", "dump/"+string(p.reports[3].ID)+" is not what intake received")
+	_, command, ok := strings.Cut(got.out, "To bring back what is lost: crashctl ")
+	if !ok {
+		t.Fatalf("no command is offered: %+v", got)
+	}
+	if got := crashctl(t, p.environ, strings.Fields(command)...); got.code != 0 || p.which(t) != "0 1 2 3" {
+		t.Errorf("reports %q are there; %+v", p.which(t), got)
+	}
+	p.findings(t, 0, "--read")
+}
+
+// Two reports may have the same id, when clients choose it: the bucket has the
+// last one. And one that was put back into the queue is not lost.
+func TestAuditOfRepetitions(t *testing.T) {
+	p := newPlant(t, "A", "B")
+	again := *p.reports[0]
+	dump := []byte("another")
+	again.Dumps = []crash.Part{crash.NewPart(crash.MinidumpName, dump, crash.Sum(dump))}
+	msg, err := queue.Encode(nil, &again, queue.MaxPayload)
+	if err != nil {
+		t.Fatal(err)
+	}
+	msg.Subject = queue.ReadySubject(0)
+	msg.Header.Set(queue.HeaderMsgID, "again")
+	if _, err := p.js.PublishMsg(t.Context(), msg); err != nil {
+		t.Fatal(err)
+	}
+	p.upload(t)
+	if f := p.findings(t, 0); f.Reports != 3 || f.Stored != 3 {
+		t.Errorf("with a report replaced: %+v", f)
+	}
+	p.lose(t, p.reports[1])
+	p.findings(t, 1)
+	if msg, err = queue.Encode(nil, p.reports[1], queue.MaxPayload); err != nil {
+		t.Fatal(err)
+	}
+	msg.Subject = queue.ReadySubject(0)
+	msg.Header.Set(queue.HeaderMsgID, "requeued")
+	if _, err := p.js.PublishMsg(t.Context(), msg); err != nil {
+		t.Fatal(err)
+	}
+	if f := p.findings(t, 0); f.Waiting != 2 {
+		t.Errorf("with a report requeued: %+v", f)
+	}
+}
+
+// What clients were promised and is nowhere is told.
+func TestAuditOfALedger(t *testing.T) {
+	p := newPlant(t, "A", "B")
+	waiting := p.publish(t, "C", false)
+	lost := crash.NewID(time.Now(), crash.Accept)
+	path := filepath.Join(t.TempDir(), "ledger")
+	text := "CrashID=bp-" + string(p.reports[0].ID) + "\n\nbp-" + string(p.reports[1].ID) + "\n" + string(waiting.ID) + "\n"
+	write := func(text string) {
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(text)
+	if f := p.findings(t, 0, "--ledger", path); f.Ledger != 3 {
+		t.Errorf("%+v", f)
+	}
+	p.findings(t, 0, "--ledger", path, "--until", "30m") // those of other windows too
+	write(text + string(lost) + "\n")
+	if f := p.findings(t, 1, "--ledger", path); !slices.Equal(f.Unqueued, []crash.ID{lost}) {
+		t.Errorf("%+v", f)
+	}
+	got := crashctl(t, p.environ, "audit", "--since", "1h", "--ledger", path)
+	requireWords(t, got.out, "4 id(s) in the ledger: 1 nowhere\n", "nowhere: "+string(lost))
+	write("hello\n")
+	if got := crashctl(t, p.environ, "audit", "--since", "1h", "--ledger", path); got.code != 2 || !strings.Contains(got.errors, "line 1") {
+		t.Errorf("%+v", got)
+	}
+}
+
+// A message that is missing in the middle of a stream is told, and one that was
+// trimmed is not.
+func TestAuditOfGaps(t *testing.T) {
+	p := newPlant(t, "A", "B", "C", "D", "E")
+	cfg := queue.StreamConfig(0, queue.Config{Replicas: 1, StreamMaxBytes: 64 << 20})
+	cfg.DenyDelete = false
+	// The server lets nobody take that back, so the stream is made anew.
+	s, err := p.js.Stream(t.Context(), cfg.Name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Purge(t.Context(), jetstream.WithPurgeSequence(3)); err != nil {
+		t.Fatal(err)
+	}
+	if f := p.findings(t, 0); len(f.Gaps) != 0 {
+		t.Errorf("after a trim: %+v", f)
+	}
+	if err := p.js.DeleteStream(t.Context(), cfg.Name); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.js.CreateStream(t.Context(), cfg); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.js.CreateConsumer(t.Context(), cfg.Name, queue.ConsumerConfig(0, queue.Config{MaxAckPending: 100})); err != nil {
+		t.Fatal(err)
+	}
+	for range 6 {
+		p.publish(t, "F", false)
+	}
+	if s, err = p.js.Stream(t.Context(), cfg.Name); err != nil {
+		t.Fatal(err)
+	}
+	for _, seq := range []uint64{2, 3, 5} {
+		if err := s.DeleteMsg(t.Context(), seq); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if f := p.findings(t, 1); !slices.Equal(f.Gaps, []string{"messages 2 to 3 of CRASHES_0", "messages 5 to 5 of CRASHES_0"}) {
+		t.Errorf("%+v", f)
+	}
+}

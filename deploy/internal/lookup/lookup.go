@@ -1,0 +1,87 @@
+// Package lookup looks into the uploaders' bucket.
+package lookup
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
+
+	"github.com/yagi-crash/yagi/pkg/crash"
+)
+
+// ErrNoObject means that the bucket has no object of that key.
+var ErrNoObject = errors.New("no such object")
+
+// Bucket is a bucket as its readers see it. Its methods may be called from any
+// number of goroutines.
+type Bucket struct {
+	name   string
+	client *s3.Client
+}
+
+// Open returns the bucket without asking for it: the AWS SDK's own variables say
+// where it is. The error is about those.
+func Open(ctx context.Context, name string) (*Bucket, error) {
+	settings, err := config.LoadDefaultConfig(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("reading the AWS settings: %w", err)
+	}
+	client := s3.NewFromConfig(settings, func(o *s3.Options) {
+		o.UsePathStyle = o.BaseEndpoint != nil
+		// Read says what the bytes are; the SDK would fail over what they should be.
+		o.ResponseChecksumValidation = aws.ResponseChecksumValidationWhenRequired
+	})
+	return &Bucket{name: name, client: client}, nil
+}
+
+// Recorded returns the SHA-256 of an object as the store noted it when it checked
+// it: it does not tell whether the bytes are still the same. The error wraps
+// ErrNoObject, or is about reaching the store. A store that notes none is asked for
+// the bytes.
+func (b *Bucket) Recorded(ctx context.Context, key string) (crash.Digest, error) {
+	head, err := b.client.HeadObject(ctx, &s3.HeadObjectInput{Bucket: &b.name, Key: &key, ChecksumMode: types.ChecksumModeEnabled})
+	if err != nil {
+		return crash.Digest{}, about(key, err)
+	}
+	sum, err := base64.StdEncoding.DecodeString(aws.ToString(head.ChecksumSHA256))
+	if err != nil || len(sum) != len(crash.Digest{}) {
+		return b.Read(ctx, key)
+	}
+	return crash.Digest(sum), nil
+}
+
+// Read returns the SHA-256 of an object's bytes, which it reads. Errors are
+// Recorded's.
+func (b *Bucket) Read(ctx context.Context, key string) (crash.Digest, error) {
+	got, err := b.client.GetObject(ctx, &s3.GetObjectInput{Bucket: &b.name, Key: &key})
+	if err != nil {
+		return crash.Digest{}, about(key, err)
+	}
+	defer got.Body.Close()
+	hash := sha256.New()
+	if _, err := io.Copy(hash, got.Body); err != nil {
+		return crash.Digest{}, about(key, err)
+	}
+	return crash.Digest(hash.Sum(nil)), nil
+}
+
+// about tells an object that is not there from a store that cannot be asked. A
+// missing bucket has the same status in answer to a HEAD, and no code.
+func about(key string, err error) error {
+	response, answered := errors.AsType[*smithyhttp.ResponseError](err)
+	_, noBucket := errors.AsType[*types.NoSuchBucket](err)
+	if answered && response.HTTPStatusCode() == http.StatusNotFound && !noBucket {
+		return fmt.Errorf("%w: %s", ErrNoObject, key)
+	}
+	return fmt.Errorf("reading %s: %w", key, err)
+}
