@@ -1,4 +1,5 @@
-# Everything here needs Go, make, git and gcc (for -race), and nothing else.
+# Everything here needs Go, make, git and gcc (for -race), and make faults strace;
+# nothing else.
 # make run and make test are the two that matter; both work in a fresh clone.
 
 MODULES  = pkg intake uploader deploy
@@ -62,7 +63,7 @@ faults: ## kill and cut off the parts of a Yagi of processes, then audit what wa
 	go test -count=1 -tags faults -timeout 8m ./deploy/e2e
 
 soak: ## the same for longer, and what takes long: an hour at the most
-	E2E_KILLS=50 go test -count=1 -tags faults,soak -timeout 60m -v ./deploy/e2e
+	E2E_KILLS=50 E2E_HOLD=1 go test -count=1 -tags faults,soak -timeout 60m -v ./deploy/e2e
 
 docs: ## write the table of settings into README.md
 	go run ./deploy/docs

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
 	"slices"
@@ -26,6 +27,7 @@ type front struct {
 	mu      sync.Mutex
 	meddle  func(*http.Request) // called before a PUT goes on; may be nil
 	refuse  func(key string) *refusalOf
+	lose    func(key string) bool
 	arrived []string // keys, as their PUTs come
 	done    []string // keys, as their PUTs are answered with 200
 }
@@ -76,7 +78,7 @@ func (f *front) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	_, key, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
 	f.mu.Lock()
 	f.arrived = append(f.arrived, key)
-	meddle, refuse := f.meddle, f.refuse
+	meddle, refuse, lose := f.meddle, f.refuse, f.lose
 	f.mu.Unlock()
 	if meddle != nil {
 		meddle(r)
@@ -88,6 +90,15 @@ func (f *front) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 			_, _ = fmt.Fprintf(rw, "<Error><Code>%s</Code></Error>", no.code)
 			return
 		}
+	}
+	if lose != nil && lose(key) {
+		f.proxy.ServeHTTP(httptest.NewRecorder(), r)
+		if strings.Contains(key, "dump") { // of the others nothing is answered at all
+			rw.Header().Set("Content-Length", "1")
+			rw.WriteHeader(http.StatusOK)
+			_ = http.NewResponseController(rw).Flush()
+		}
+		panic(http.ErrAbortHandler)
 	}
 	status := &statusWriter{ResponseWriter: rw}
 	f.proxy.ServeHTTP(status, r)
@@ -116,6 +127,15 @@ func (f *front) onKey(refuse func(key string) *refusalOf) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.refuse = refuse
+}
+
+// onAnswer has the answer to every later PUT lost for which lose is true: the
+// store has the object, and the connection breaks, before the answer or behind its
+// head.
+func (f *front) onAnswer(lose func(key string) bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.lose = lose
 }
 
 // hold keeps every later PUT waiting until release is called.

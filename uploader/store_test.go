@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/prometheus/client_golang/prometheus/testutil"
@@ -122,5 +123,29 @@ func TestDamageOnTheWayIsTriedAgain(t *testing.T) {
 	w.checkStored([]*crash.Sealed{report})
 	if n := testutil.ToFloat64(r.metrics.errors.WithLabelValues(objstore.ClassDigest)); n != 1 {
 		t.Errorf("%v errors counted as %s, want 1", n, objstore.ClassDigest)
+	}
+}
+
+// The store takes an object, and its answer is lost, or breaks off behind its head:
+// whether the object counts as put or is put again, it is there, and the same.
+func TestAnswerBreaksOff(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 1)
+	f := w.newFront()
+	var mu sync.Mutex
+	lost := map[string]bool{}
+	f.onAnswer(func(key string) bool {
+		mu.Lock()
+		defer mu.Unlock()
+		first := !lost[key]
+		lost[key] = true
+		return first
+	})
+	reports := w.publish(0, 5)
+	w.run(nil)
+	await(t, "the reports are acknowledged", func() bool { return w.drained(0) })
+	w.checkStored(reports)
+	if len(lost) < 5*4 {
+		t.Errorf("%d answers were lost, want %d", len(lost), 5*4)
 	}
 }

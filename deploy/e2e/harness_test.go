@@ -5,6 +5,7 @@ package e2e
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -39,6 +40,7 @@ const (
 
 // suite is what TestMain makes for all tests: the programs, and an S3 server.
 var suite struct {
+	root     string // of the repository: the S3 server changes the working directory
 	bin      string
 	natsConf string // as for operators, with a user for each program
 	s3       *devs3.Server
@@ -53,6 +55,10 @@ func run(m *testing.M) int {
 		return 1
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
+	if suite.root, err = filepath.Abs(filepath.Join("..", "..")); err != nil {
+		log.Print(err)
+		return 1
+	}
 	suite.bin = filepath.Join(dir, "bin")
 	build := exec.CommandContext(context.Background(), "go", "build", "-trimpath", "-o", suite.bin+"/",
 		"github.com/yagi-crash/yagi/intake/cmd/intake", "github.com/yagi-crash/yagi/uploader/cmd/uploader",
@@ -107,6 +113,8 @@ type process struct {
 	env  []string
 	args []string
 	out  *tail
+	// program is what is run, when it is not of the suite.
+	program string
 
 	mu  sync.Mutex
 	cmd *exec.Cmd
@@ -128,7 +136,8 @@ func newProcess(t *testing.T, name string, env []string, args ...string) *proces
 }
 
 func (p *process) start() {
-	cmd := exec.CommandContext(context.WithoutCancel(p.t.Context()), filepath.Join(suite.bin, p.name), p.args...)
+	program := cmp.Or(p.program, filepath.Join(suite.bin, p.name))
+	cmd := exec.CommandContext(context.WithoutCancel(p.t.Context()), program, p.args...)
 	cmd.Env = append(os.Environ(), p.env...)
 	cmd.Stdout, cmd.Stderr = p.out, p.out
 	if err := cmd.Start(); err != nil {
@@ -198,37 +207,79 @@ type system struct {
 	url, uploaderURL       string // url is of intake
 	natsAddr               string
 	bucket                 *bucket
+
+	natsAddrs []string // of every server; natsAddr is the first
+	replicas  int
 }
 
 // startSystem starts everything, the tiers with settings of the form KEY=value
 // over those that they need, and returns when it is healthy.
 func startSystem(t *testing.T, settings ...string) *system {
 	t.Helper()
-	name := strings.ToLower(strings.NewReplacer("/", "-", "_", "-").Replace(t.Name()))
-	s := &system{bucket: makeBucket(t, name)}
-	natsAddr, intakeAddr := freeAddr(t), freeAddr(t)
-	intakeAdmin, uploaderAdmin := freeAddr(t), freeAddr(t)
-	s.uploaderURL = "http://" + uploaderAdmin
-	s.url, s.natsAddr = "http://"+intakeAddr, natsAddr
-	_, port, _ := net.SplitHostPort(natsAddr)
-	_, monitor, _ := net.SplitHostPort(freeAddr(t))
-	s.nats = newProcess(t, "nats-server", passwords(), "-c", suite.natsConf, "-a", "127.0.0.1", "-p", port, "-m", monitor, "-sd", t.TempDir())
+	s := newSystem(t, 1)
+	s.nats = s.newServer(t, suite.natsConf, s.natsAddr)
 	s.applyStreams(t)
-	s.intake = newProcess(t, "intake", append([]string{
-		"NATS_URL=nats://intake:i@" + natsAddr, "INTAKE_ADDR=" + intakeAddr, "INTAKE_ADMIN_ADDR=" + intakeAdmin,
-	}, settings...))
-	s.uploader = newProcess(t, "uploader", append([]string{
-		"NATS_URL=nats://uploader:u@" + natsAddr, "UPLOADER_ADMIN_ADDR=" + uploaderAdmin, "S3_BUCKET=" + name,
-		"AWS_ENDPOINT_URL_S3=" + suite.s3.Endpoint(), "AWS_REGION=us-east-1",
-		"AWS_ACCESS_KEY_ID=" + accessKey, "AWS_SECRET_ACCESS_KEY=" + secretKey,
-	}, settings...))
+	s.startTiers(t, settings...)
 	awaitHealthy(t, s.url)
 	awaitHealthy(t, s.uploaderURL)
 	return s
 }
 
+// newSystem is a system of which only the bucket is there, and addresses for that
+// many NATS servers.
+func newSystem(t *testing.T, servers int) *system {
+	t.Helper()
+	name := strings.ToLower(strings.NewReplacer("/", "-", "_", "-").Replace(t.Name()))
+	s := &system{bucket: makeBucket(t, name), replicas: servers}
+	for range servers {
+		s.natsAddrs = append(s.natsAddrs, freeAddr(t))
+	}
+	s.natsAddr = s.natsAddrs[0]
+	return s
+}
+
+// newServer starts a NATS server.
+func (s *system) newServer(t *testing.T, conf, addr string) *process {
+	t.Helper()
+	_, port, _ := net.SplitHostPort(addr)
+	_, monitor, _ := net.SplitHostPort(freeAddr(t))
+	return newProcess(t, "nats-server", passwords(), "-c", conf, "-a", "127.0.0.1", "-p", port, "-m", monitor, "-sd", t.TempDir())
+}
+
+// startTiers starts intake and uploader.
+func (s *system) startTiers(t *testing.T, settings ...string) {
+	t.Helper()
+	s.intake, s.url = s.newIntake(t, settings...)
+	uploaderAdmin := freeAddr(t)
+	s.uploaderURL = "http://" + uploaderAdmin
+	s.uploader = newProcess(t, "uploader", append([]string{
+		"NATS_URL=" + s.natsURL("uploader:u"), "UPLOADER_ADMIN_ADDR=" + uploaderAdmin, "S3_BUCKET=" + s.bucket.name,
+		"AWS_ENDPOINT_URL_S3=" + suite.s3.Endpoint(), "AWS_REGION=us-east-1",
+		"AWS_ACCESS_KEY_ID=" + accessKey, "AWS_SECRET_ACCESS_KEY=" + secretKey,
+	}, settings...))
+}
+
+// newIntake starts an intake, and returns where it listens.
+func (s *system) newIntake(t *testing.T, settings ...string) (p *process, url string) {
+	t.Helper()
+	addr, admin := freeAddr(t), freeAddr(t)
+	p = newProcess(t, "intake", append([]string{
+		"NATS_URL=" + s.natsURL("intake:i"), "INTAKE_ADDR=" + addr, "INTAKE_ADMIN_ADDR=" + admin,
+	}, settings...))
+	return p, "http://" + addr
+}
+
+// natsURL is where a user of users.conf finds the servers.
+func (s *system) natsURL(user string) string {
+	var all []string
+	for _, addr := range s.natsAddrs {
+		all = append(all, "nats://"+user+"@"+addr)
+	}
+	return strings.Join(all, ",")
+}
+
 func (s *system) config() queue.Config {
-	return queue.Config{URL: "nats://ops:o@" + s.natsAddr, Partitions: 1, Replicas: 1, StreamMaxBytes: 8 << 30, MaxAckPending: 100}
+	return queue.Config{URL: s.natsURL("ops:o"), Partitions: 1, Replicas: s.replicas, StreamMaxBytes: 8 << 30, MaxAckPending: 100}
 }
 
 // jetStream is an operator's connection to the queue.
@@ -252,7 +303,7 @@ func (s *system) jetStream(t *testing.T) jetstream.JetStream {
 func (s *system) applyStreams(t *testing.T) {
 	t.Helper()
 	js := s.jetStream(t)
-	eventually(t, "applying the streams", 20*time.Second, func() error {
+	eventually(t, "applying the streams", time.Minute, func() error {
 		plan, err := queue.Plan(t.Context(), js, s.config())
 		if err != nil {
 			return err

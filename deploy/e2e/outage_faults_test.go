@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+
 	"github.com/yagi-crash/yagi/pkg/queue"
 )
 
@@ -88,6 +90,52 @@ func TestSlowLineToTheBucket(t *testing.T) {
 	if _, metrics := s.page(t, s.uploaderURL+"/metrics"); !strings.Contains(metrics, `uploader_puts_total{result="failed"} 0`) {
 		t.Error("a PUT has failed")
 	}
+}
+
+// The bucket is dropped, with all that is in it, and made again: what was posted
+// meanwhile is stored, and nothing became a dead letter.
+func TestBucketIsDropped(t *testing.T) {
+	s := startSystem(t)
+	early := newLedger()
+	s.postAll(t, early, 2, 10, 50_000)
+	early.audit(t, s.bucket, 20*time.Second)
+	s.bucket.drop(t)
+	book := newLedger()
+	s.postAll(t, book, 4, 25, 50_000)
+	awaitSick(t, s.uploaderURL)
+	s.postAll(t, book, 4, 5, 50_000)
+	if _, err := s.bucket.client.CreateBucket(t.Context(), &s3.CreateBucketInput{Bucket: &s.bucket.name}); err != nil {
+		t.Fatal(err)
+	}
+	book.audit(t, s.bucket, time.Minute)
+	dead, err := s.jetStream(t).Stream(t.Context(), queue.DeadLetterStream)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := dead.CachedInfo().State.Msgs; n != 0 {
+		t.Errorf("there are %d dead letters", n)
+	}
+}
+
+// drop removes the bucket. Reports may come in meanwhile.
+func (b *bucket) drop(t *testing.T) {
+	t.Helper()
+	eventually(t, "dropping the bucket", 20*time.Second, func() error {
+		pages := s3.NewListObjectsV2Paginator(b.client, &s3.ListObjectsV2Input{Bucket: &b.name})
+		for pages.HasMorePages() {
+			page, err := pages.NextPage(t.Context())
+			if err != nil {
+				return err
+			}
+			for _, o := range page.Contents {
+				if _, err := b.client.DeleteObject(t.Context(), &s3.DeleteObjectInput{Bucket: &b.name, Key: o.Key}); err != nil {
+					return err
+				}
+			}
+		}
+		_, err := b.client.DeleteBucket(t.Context(), &s3.DeleteBucketInput{Bucket: &b.name})
+		return err
+	})
 }
 
 // page returns the status and the text of a page.

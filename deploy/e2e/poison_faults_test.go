@@ -72,7 +72,7 @@ func TestPoisonUnderKills(t *testing.T) {
 func (s *system) publisher(t *testing.T) jetstream.JetStream {
 	t.Helper()
 	cfg := s.config()
-	cfg.URL = "nats://intake:i@" + s.natsAddr
+	cfg.URL = s.natsURL("intake:i")
 	nc, err := queue.Connect(cfg, "intake", zerolog.Nop())
 	if err != nil {
 		t.Fatal(err)

@@ -98,17 +98,26 @@ func (c *client) bytes(size int) []byte {
 // post sends one report and returns its id. The error is an *answerError when
 // there was an answer.
 func (c *client) post(ctx context.Context, dump []byte) (crash.ID, error) {
-	var body bytes.Buffer
-	form := multipart.NewWriter(&body)
-	if err := errors.Join(form.WriteField("ProductName", "Test"), writeFile(form, dump), form.Close()); err != nil {
-		return "", err
-	}
-	r, err := http.NewRequestWithContext(ctx, http.MethodPost, c.url, &body)
+	r, err := c.request(ctx, dump)
 	if err != nil {
 		return "", err
 	}
-	r.Header.Set("Content-Type", form.FormDataContentType())
 	return send(c.http, r)
+}
+
+// request makes the post of a report.
+func (c *client) request(ctx context.Context, dump []byte) (*http.Request, error) {
+	var body bytes.Buffer
+	form := multipart.NewWriter(&body)
+	if err := errors.Join(form.WriteField("ProductName", "Test"), writeFile(form, dump), form.Close()); err != nil {
+		return nil, err
+	}
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, c.url, &body)
+	if err != nil {
+		return nil, err
+	}
+	r.Header.Set("Content-Type", form.FormDataContentType())
+	return r, nil
 }
 
 // send posts a request and returns the id in the answer.
