@@ -86,7 +86,7 @@ func (c *auditReports) Run(ctx context.Context, s *session) error {
 	}
 	ctx, done := working(ctx, js.Conn())
 	defer done()
-	bar := s.progress("audited", 0)
+	bar := s.bar("audited", 0)
 	a := audit.Audit{JS: js, Lookup: b.Recorded, Since: since, Until: until, Seen: bar.left}
 	if c.Read {
 		a.Lookup = b.Read

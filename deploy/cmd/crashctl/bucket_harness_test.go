@@ -34,6 +34,19 @@ func newPlant(t *testing.T, products ...string) *plant {
 	t.Helper()
 	p := &plant{}
 	p.js, p.environ = applied(t)
+	p.environ = append(p.environ, "S3_BUCKET=crashes")
+	p.files = startBucket(t)
+	for i, product := range products {
+		p.publish(t, product, i == 1)
+	}
+	p.upload(t)
+	return p
+}
+
+// startBucket runs an S3 server with the bucket crashes, has the environment lead
+// there, and returns the folder of the bucket.
+func startBucket(t *testing.T) string {
+	t.Helper()
 	dir := t.TempDir()
 	store, err := devs3.Start(t.Context(), devs3.Config{
 		Addr: "127.0.0.1:0", Dir: dir, AccessKey: "ops", SecretKey: "ops-secret", Buckets: []string{"crashes"},
@@ -46,13 +59,7 @@ func newPlant(t *testing.T, products ...string) *plant {
 	t.Setenv("AWS_REGION", "us-east-1")
 	t.Setenv("AWS_ACCESS_KEY_ID", "ops")
 	t.Setenv("AWS_SECRET_ACCESS_KEY", "ops-secret")
-	p.environ = append(p.environ, "S3_BUCKET=crashes")
-	p.files = filepath.Join(dir, "data", "crashes")
-	for i, product := range products {
-		p.publish(t, product, i == 1)
-	}
-	p.upload(t)
-	return p
+	return filepath.Join(dir, "data", "crashes")
 }
 
 // publish publishes a report as intake does.

@@ -33,7 +33,8 @@ const (
 const about = `Makes and watches the queue that crash reports go through.
 
 Settings come from environment variables, the same ones as the services':
-at least NATS_URL, but for rules. Each command's help lists those that it needs.`
+at least NATS_URL, but for rules, load and probe. Each command's help lists those
+that it needs.`
 
 type commands struct {
 	Timeout time.Duration    `default:"5s" help:"How long to wait for the connection, and then for the answers."`
@@ -47,6 +48,8 @@ type commands struct {
 	Pause  pauseUploads  `cmd:"" help:"Have uploaders take nothing from the queue for a while. Without --yes only say so."`
 	Resume resumeUploads `cmd:"" help:"Have them go on. Without --yes only say so."`
 	Rules  rules         `cmd:"" help:"Look at throttle rules."`
+	Load   loadTest      `cmd:"" help:"Post crash reports to an intake, to see how much it takes."`
+	Probe  probe         `cmd:"" help:"Post a crash report and follow it into the bucket. Without --yes only say so."`
 }
 
 // exit ends a command with a code of its own. Without an error the command has
@@ -79,7 +82,7 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 		say(stderr, "crashctl --help tells how it is used.")
 		return exitCannotTell
 	}
-	err = command.Run(&session{environ: environ, timeout: c.Timeout, out: stdout})
+	err = command.Run(&session{environ: environ, timeout: c.Timeout, out: stdout, progress: stderr})
 	if err == nil {
 		return 0
 	}

@@ -155,7 +155,7 @@ func (c *replayReports) look(ctx context.Context, s *session, js jetstream.JetSt
 	say(s.out, "from", plan.Since.Format(time.RFC3339), "until", plan.Until.Format(time.RFC3339))
 	var extents []replay.Extent
 	for _, stream := range streams {
-		bar := s.progress("looking at "+stream, 0)
+		bar := s.bar("looking at "+stream, 0)
 		e, err := plan.Look(ctx, js, stream, bar.left)
 		bar.end()
 		if err != nil {
@@ -184,7 +184,7 @@ func (c *replayReports) carryOut(ctx context.Context, s *session, js jetstream.J
 	for _, e := range run.Extents {
 		total += e.Reports
 	}
-	bar := s.progress("replaying", total)
+	bar := s.bar("replaying", total)
 	stop := bar.follow(func() (uint64, string) {
 		note := ""
 		if progress.Waiting.Load() {

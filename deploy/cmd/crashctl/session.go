@@ -23,9 +23,10 @@ const role = "ops"
 
 // session is what every command works with.
 type session struct {
-	environ []string
-	timeout time.Duration
-	out     io.Writer
+	environ  []string
+	timeout  time.Duration
+	out      io.Writer
+	progress io.Writer // for people who wait for what comes out
 }
 
 // connect returns a connection over which JetStream answers, or gives up after

@@ -19,9 +19,9 @@ const (
 	sayEvery    = 5 * time.Second
 )
 
-// progress shows how far something is: as a bar on a terminal, otherwise as a line
+// bar shows how far something is: as a bar on a terminal, otherwise as a line
 // every few seconds.
-type progress struct {
+type bar struct {
 	out   io.Writer
 	what  string
 	total uint64 // 0: not known yet
@@ -35,10 +35,10 @@ type progress struct {
 	said time.Time
 }
 
-// progress begins to show how far something is.
-func (s *session) progress(what string, total uint64) *progress {
-	p := &progress{out: s.out, what: what, total: total, began: time.Now(), said: time.Now()}
-	if file, ok := s.out.(*os.File); ok && isatty.IsTerminal(file.Fd()) {
+// bar begins to show how far something is.
+func (s *session) bar(what string, total uint64) *bar {
+	p := &bar{out: s.progress, what: what, total: total, began: time.Now(), said: time.Now()}
+	if file, ok := s.progress.(*os.File); ok && isatty.IsTerminal(file.Fd()) {
 		p.bars = mpb.New(mpb.WithOutput(file), mpb.WithWidth(40))
 		p.bar = p.bars.AddBar(int64(total),
 			mpb.BarRemoveOnComplete(),
@@ -57,7 +57,7 @@ func (s *session) progress(what string, total uint64) *progress {
 }
 
 // left says how much is left to do; what that is of, the first call says.
-func (p *progress) left(n uint64) {
+func (p *bar) left(n uint64) {
 	p.mu.Lock()
 	if p.total == 0 {
 		p.total = n + 1
@@ -71,7 +71,7 @@ func (p *progress) left(n uint64) {
 }
 
 // set says how much is done, and what there is to note.
-func (p *progress) set(done uint64, note string) {
+func (p *bar) set(done uint64, note string) {
 	p.mu.Lock()
 	p.done, p.note = done, note
 	silent := p.bar != nil || time.Since(p.said) < sayEvery
@@ -97,7 +97,7 @@ func (p *progress) set(done uint64, note string) {
 }
 
 // follow asks how much is done, every now and then, until stop has returned.
-func (p *progress) follow(ask func() (done uint64, note string)) (stop func()) {
+func (p *bar) follow(ask func() (done uint64, note string)) (stop func()) {
 	end := make(chan struct{})
 	var ended sync.WaitGroup
 	ended.Go(func() {
@@ -120,7 +120,7 @@ func (p *progress) follow(ask func() (done uint64, note string)) (stop func()) {
 }
 
 // end takes the bar away.
-func (p *progress) end() {
+func (p *bar) end() {
 	if p.bar == nil {
 		return
 	}
