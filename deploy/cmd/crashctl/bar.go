@@ -3,11 +3,9 @@ package main
 import (
 	"fmt"
 	"io"
-	"os"
 	"sync"
 	"time"
 
-	"github.com/mattn/go-isatty"
 	"github.com/vbauerster/mpb/v8"
 	"github.com/vbauerster/mpb/v8/decor"
 )
@@ -38,8 +36,8 @@ type bar struct {
 // bar begins to show how far something is.
 func (s *session) bar(what string, total uint64) *bar {
 	p := &bar{out: s.progress, what: what, total: total, began: time.Now(), said: time.Now()}
-	if file, ok := s.progress.(*os.File); ok && isatty.IsTerminal(file.Fd()) {
-		p.bars = mpb.New(mpb.WithOutput(file), mpb.WithWidth(40))
+	if isTerminal(s.progress) {
+		p.bars = mpb.New(mpb.WithOutput(s.progress), mpb.WithWidth(40))
 		p.bar = p.bars.AddBar(int64(total),
 			mpb.BarRemoveOnComplete(),
 			mpb.PrependDecorators(decor.Name(what+"  "), decor.CountersNoUnit("%d of %d")),

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
+
+	"github.com/yagi-crash/yagi/pkg/queue"
 )
 
 // A replica that goes offline needs attention, and the rest is still told.
@@ -48,6 +50,21 @@ func crashctlWhile(t *testing.T, again func(code int) bool, environ []string, ar
 // startCluster runs three servers that know each other, by name.
 func startCluster(t *testing.T) map[string]*server.Server {
 	t.Helper()
+	servers := map[string]*server.Server{}
+	for name, opts := range clusterOptions(t) {
+		servers[name] = newServer(t, opts)
+	}
+	for name, s := range servers {
+		if !s.ReadyForConnections(10 * time.Second) {
+			t.Fatalf("server %s is not ready after 10 s", name)
+		}
+	}
+	return servers
+}
+
+// clusterOptions are those of three servers that know each other, by name.
+func clusterOptions(t *testing.T) map[string]*server.Options {
+	t.Helper()
 	var ports []int
 	var routes []*url.URL
 	for range 3 {
@@ -60,18 +77,14 @@ func startCluster(t *testing.T) map[string]*server.Server {
 		ports = append(ports, port)
 		routes = append(routes, &url.URL{Scheme: "nats", Host: free.Addr().String()})
 	}
-	servers := map[string]*server.Server{}
+	all := map[string]*server.Options{}
 	for i, port := range ports {
 		name := fmt.Sprintf("n%d", i+1)
-		servers[name] = newServer(t, &server.Options{
-			ServerName: name, JetStream: true, Routes: routes,
-			Cluster: server.ClusterOpts{Name: "test", Host: "127.0.0.1", Port: port},
-		})
-	}
-	for name, s := range servers {
-		if !s.ReadyForConnections(10 * time.Second) {
-			t.Fatalf("server %s is not ready after 10 s", name)
+		all[name] = &server.Options{
+			ServerName: name, JetStream: true, SyncAlways: true, MaxPayload: queue.MaxPayload, Routes: routes,
+			Cluster:  server.ClusterOpts{Name: "test", Host: "127.0.0.1", Port: port},
+			HTTPHost: "127.0.0.1", HTTPPort: server.RANDOM_PORT,
 		}
 	}
-	return servers
+	return all
 }

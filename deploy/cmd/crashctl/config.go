@@ -14,21 +14,33 @@ type Config struct {
 	Queue queue.Config
 	// MonitorURLs are the monitoring addresses of the NATS servers, such as
 	// http://127.0.0.1:8222, several with commas between them. Without one,
-	// crashctl status cannot tell whether they sync always.
+	// crashctl status cannot tell whether they sync always; given all of them, it
+	// compares what messages they have.
 	MonitorURLs []string `env:"NATS_MONITOR_URL"`
 	// Bucket is the uploaders' bucket. Without it crashctl status does not look
 	// whether the bucket is there.
 	Bucket string `env:"S3_BUCKET"`
+	// UploaderURLs are the admin addresses of the uploaders, such as
+	// http://127.0.0.1:8002, several with commas between them. Without one,
+	// crashctl status does not look whether they take reports from the queue.
+	UploaderURLs []string `env:"UPLOADER_URL"`
 }
 
 // Validate returns an error with a line for each address that is not one. It
 // does not repeat the address, which may carry a password.
 func (c *Config) Validate() error {
+	return errors.Join(
+		checkURLs("NATS_MONITOR_URL", "http://127.0.0.1:8222", c.MonitorURLs),
+		checkURLs("UPLOADER_URL", "http://127.0.0.1:8002", c.UploaderURLs),
+	)
+}
+
+func checkURLs(setting, example string, addresses []string) error {
 	var errs []error
-	for i, m := range c.MonitorURLs {
-		u, err := url.Parse(m)
+	for i, a := range addresses {
+		u, err := url.Parse(a)
 		if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
-			errs = append(errs, fmt.Errorf("NATS_MONITOR_URL: address %d is not one such as http://127.0.0.1:8222", i+1))
+			errs = append(errs, fmt.Errorf("%s: address %d is not one such as %s", setting, i+1, example))
 		}
 	}
 	return errors.Join(errs...)

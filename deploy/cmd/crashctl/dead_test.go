@@ -167,7 +167,7 @@ func TestDeadRequeue(t *testing.T) {
 	}
 	reader := queue.NewReader(g.js.Conn())
 	for _, want := range []*crash.Sealed{g.small, g.large} {
-		msg := take(t, g.js)
+		msg := take(t, g.js, 0)
 		m, err := queue.ReadManifest(msg.Headers())
 		if err != nil {
 			t.Fatal(err)

@@ -68,7 +68,10 @@ func startServer(t *testing.T, opts *server.Options) *server.Server {
 // newServer starts one, which need not be ready yet.
 func newServer(t *testing.T, opts *server.Options) *server.Server {
 	t.Helper()
-	opts.Host, opts.Port, opts.NoSigs, opts.StoreDir = "127.0.0.1", server.RANDOM_PORT, true, t.TempDir()
+	opts.Host, opts.Port, opts.NoSigs = "127.0.0.1", server.RANDOM_PORT, true
+	if opts.StoreDir == "" {
+		opts.StoreDir = t.TempDir()
+	}
 	s, err := server.NewServer(opts)
 	if err != nil {
 		t.Fatal(err)
@@ -136,10 +139,10 @@ func store(t *testing.T, js jetstream.JetStream, stream string, msg *nats.Msg) t
 	return kept.Time
 }
 
-// take gets a report of partition 0 as an uploader does.
-func take(t *testing.T, js jetstream.JetStream) jetstream.Msg {
+// take gets a report as an uploader does.
+func take(t *testing.T, js jetstream.JetStream, p int) jetstream.Msg {
 	t.Helper()
-	consumer, err := js.Consumer(t.Context(), queue.StreamName(0), queue.Consumer)
+	consumer, err := js.Consumer(t.Context(), queue.StreamName(p), queue.Consumer)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -31,6 +31,7 @@ func TestPauseAndResume(t *testing.T) {
 		t.Errorf("%+v; paused %v", got, p)
 	}
 	requireWords(t, got.out, "done: pause uploads from CRASHES_0 until ", "done: pause uploads from CRASHES_1 until ")
+	requireWords(t, crashctl(t, environ, "status").out, "uploads from CRASHES_0 are paused for another 1h0m0s: crashctl resume ends that")
 	publish(t, js, 0, 100)
 	c, err := js.Consumer(t.Context(), queue.StreamName(0), queue.Consumer)
 	if err != nil {
@@ -45,7 +46,7 @@ func TestPauseAndResume(t *testing.T) {
 	if got := crashctl(t, environ, "resume", "--yes"); got.code != 0 || paused()[0] || paused()[1] {
 		t.Errorf("%+v", got)
 	}
-	take(t, js)
+	take(t, js, 0)
 	for _, args := range [][]string{{"pause", "--yes"}, {"pause", "--for", "-1s", "--yes"}} {
 		if got := crashctl(t, environ, args...); got.code != 2 {
 			t.Errorf("%v: %+v", args, got)

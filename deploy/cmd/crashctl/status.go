@@ -3,27 +3,53 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/yagi-crash/yagi/deploy/internal/queuestatus"
 )
 
 type status struct {
-	JSON bool `help:"Print one JSON object, for machines."`
+	JSON  bool          `help:"Print one JSON object, for machines; with --watch one a line."`
+	Watch bool          `help:"Look again and again, until Ctrl-C."`
+	Every time.Duration `default:"2s" help:"How often, with --watch."`
+}
+
+// leastEvery keeps a slip of the keyboard from keeping the servers busy.
+const leastEvery = 100 * time.Millisecond
+
+// Validate is called by kong.
+func (c *status) Validate() error {
+	if c.Every < leastEvery {
+		return errors.New("--every: " + c.Every.String() + " is less than " + leastEvery.String())
+	}
+	return nil
 }
 
 // Help is what crashctl status --help adds.
 func (*status) Help() string {
-	return `Shows for each partition how many reports are not uploaded yet (depth), how long the oldest of them has waited, how many are in the hands of uploaders (unacked) and were there before (redelivered), and how full the stream is; then how the dead letters, the replicas and the servers are. It only asks and changes nothing.
+	return `Shows for each partition how many reports are not uploaded yet (depth), how long the oldest of them has waited, how many are in the hands of uploaders (unacked) and were there before (redelivered), and how full the stream is; then how the dead letters, the replicas, the servers and the uploaders are. It only asks and changes nothing.
 
-Needing attention is: a stream or a consumer that is missing, or so different that it could lose or hide reports; a stream without a leader or above 90% of its limit; a report that has waited for more than 15 minutes; dead letters; a replica that is offline; a nats-server that is too old, or that does not sync always; a bucket that is missing or cannot be reached.
+With --watch it looks again and again, and shows besides how many reports come in and go out a second, how far the backlog is drained since its peak, and when it will be gone. On a terminal it redraws the screen; elsewhere it prints a line for each look, with a ? where something is not known. It outlasts a lost connection.
+
+Needing attention is: a stream or a consumer that is missing, or so different that it could lose or hide reports; a stream without a leader or above 90% of its limit; a report that has waited for more than 15 minutes; dead letters; a replica that is offline; a nats-server that is too old, or that does not sync always; a bucket that is missing or cannot be reached; an uploader that does not answer, or whose breaker is open; a server that has lost messages which another one has.
 
 ` + needs + `
-and, to tell whether the servers sync always:
+and, to tell whether the servers sync always, and, given all of them,
+whether each has the same messages:
 
     NATS_MONITOR_URL       their monitoring addresses, with commas
                            between them (unknown without)
+
+and, to ask the uploaders:
+
+    UPLOADER_URL           their admin addresses, such as
+                           http://127.0.0.1:8002, with commas between
+                           them (unknown without)
 
 and, to look for the bucket, as the uploader does:
 
@@ -40,10 +66,13 @@ Exit codes:
     2  nothing is known to be wrong, but something could not be found out:
        no connection, no answer, no permission; or wrong usage or settings
 
+With --watch it ends at Ctrl-C, with 1 if something needed attention at the last look and 0 otherwise.
+
 Examples:
 
     NATS_URL=nats://127.0.0.1:4222 crashctl status
-    NATS_URL=nats://127.0.0.1:4222 crashctl status --json | jq .total.backlog`
+    NATS_URL=nats://127.0.0.1:4222 crashctl status --json | jq .total.backlog
+    NATS_URL=nats://127.0.0.1:4222 crashctl status --watch --every=5s`
 }
 
 // Run prints the status in full, also when the exit code is not 0.
@@ -51,6 +80,9 @@ func (c *status) Run(ctx context.Context, s *session) error {
 	cfg, err := load(s.environ)
 	if err != nil {
 		return err
+	}
+	if c.Watch {
+		return s.watch(ctx, cfg, c.Every, c.show(s.out))
 	}
 	found, err := s.status(ctx, cfg)
 	if err != nil && !c.JSON {
@@ -81,9 +113,15 @@ func (s *session) status(ctx context.Context, cfg Config) (*queuestatus.Status, 
 		return nil, err
 	}
 	defer js.Conn().Close()
+	return s.read(ctx, js, cfg), nil
+}
+
+func (s *session) read(ctx context.Context, js jetstream.JetStream, cfg Config) *queuestatus.Status {
 	ctx, cancel := s.asking(ctx, js.Conn())
 	defer cancel()
-	return queuestatus.Read(ctx, js, cfg.Queue, queuestatus.Question{Monitors: cfg.MonitorURLs, Bucket: cfg.Bucket}), nil
+	return queuestatus.Read(ctx, js, cfg.Queue, queuestatus.Question{
+		Monitors: cfg.MonitorURLs, Bucket: cfg.Bucket, Uploaders: cfg.UploaderURLs,
+	})
 }
 
 func printJSON(out io.Writer, s *queuestatus.Status) error {

@@ -56,7 +56,7 @@ func TestStatusWhenAllIsWell(t *testing.T) {
 func TestStatusOfABacklog(t *testing.T) {
 	js, environ := applied(t, "NATS_PARTITIONS=2")
 	first := publish(t, js, 0, 1000)
-	if err := take(t, js).DoubleAck(t.Context()); err != nil {
+	if err := take(t, js, 0).DoubleAck(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	// Pieces without their ready message are no reports, however old.
@@ -111,7 +111,7 @@ func TestStatusOfReportsInHand(t *testing.T) {
 	js, environ := applied(t)
 	publish(t, js, 0, 1000)
 	publish(t, js, 0, 1000)
-	msg := take(t, js)
+	msg := take(t, js, 0)
 	want := queuestatus.Backlog{Depth: 2, Pending: 1, AckPending: 1}
 	check := func(when string) {
 		got := *readStatus(t, environ, 0).Partitions[0].Consumer.Backlog
@@ -127,7 +127,7 @@ func TestStatusOfReportsInHand(t *testing.T) {
 	if err := msg.Nak(); err != nil {
 		t.Fatal(err)
 	}
-	msg = take(t, js)
+	msg = take(t, js, 0)
 	want.Redelivered = 1
 	check("taken again")
 	if err := msg.DoubleAck(t.Context()); err != nil {

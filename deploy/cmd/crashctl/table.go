@@ -18,9 +18,11 @@ func printTable(out io.Writer, s *queuestatus.Status) error {
 	fmt.Fprintf(&b, "syncs         %s\n", syncs(s.Sync))
 	fmt.Fprintf(&b, "dead letters  %s\n", deadLetters(s.DeadLetters))
 	fmt.Fprintf(&b, "bucket        %s\n", bucket(s.Bucket))
+	fmt.Fprintf(&b, "uploaders     %s\n", uploaders(s.Uploaders))
 	if len(s.Partitions) > 0 {
 		writeRows(&b, rows(s))
 	}
+	writeList(&b, "messages on each server", copies(s))
 	writeList(&b, "worth knowing", notes(s))
 	writeList(&b, "cannot tell", s.CannotTell)
 	writeList(&b, "needs attention", s.Attention)
@@ -62,6 +64,48 @@ func bucket(b *queuestatus.Bucket) string {
 		return "not looked for (S3_BUCKET is not set)"
 	}
 	return b.Name + " " + string(b.State)
+}
+
+func uploaders(all []queuestatus.Uploader) string {
+	if len(all) == 0 {
+		return "unknown (UPLOADER_URL is not set)"
+	}
+	var words []string
+	for _, u := range all {
+		switch {
+		case u.BreakerOpen == nil:
+			words = append(words, u.Address+" unknown")
+		case *u.BreakerOpen:
+			words = append(words, u.Address+" breaker open")
+		default:
+			words = append(words, fmt.Sprintf("%s breaker closed, %d at a time", u.Address, *u.Concurrency))
+		}
+	}
+	return strings.Join(words, "; ")
+}
+
+// copies has a line for each stream that several servers have.
+func copies(s *queuestatus.Status) []string {
+	var all []string
+	add := func(s queuestatus.Stream) {
+		if len(s.Copies) == 0 {
+			return
+		}
+		words := []string{s.Name + ":"}
+		for _, c := range s.Copies {
+			word := c.Server + " " + comma(c.Messages)
+			if c.Leads {
+				word += " (leader)"
+			}
+			words = append(words, word)
+		}
+		all = append(all, strings.Join(words, "  "))
+	}
+	for _, p := range s.Partitions {
+		add(p.Stream)
+	}
+	add(s.DeadLetters)
+	return all
 }
 
 func deadLetters(s queuestatus.Stream) string {
@@ -130,6 +174,9 @@ func notes(s *queuestatus.Status) []string {
 	for _, p := range s.Partitions {
 		if !p.Configured {
 			all = append(all, p.Stream.Name+" is beyond NATS_PARTITIONS: intake does not fill it, uploaders drain it")
+		}
+		if b := p.Consumer.Backlog; b != nil && b.PausedSeconds > 0 {
+			all = append(all, fmt.Sprintf("uploads from %s are paused for another %s: crashctl resume ends that", p.Stream.Name, b.PausedSeconds))
 		}
 		all = append(all, lagging(p.Stream)...)
 		note(p.Stream.Differences)

@@ -30,7 +30,8 @@ func troubled() *queuestatus.Status {
 				Configured: true,
 				Stream: queuestatus.Stream{
 					Name: "CRASHES_0", State: queuestatus.Present, Replicas: replicas,
-					Usage: &queuestatus.Usage{Messages: 20000, Bytes: 9 << 30, LimitBytes: 10 << 30, UsedPercent: 90},
+					Copies: []queuestatus.Copy{{Server: "n1", Leads: true, Messages: 20000}, {Server: "n2", Messages: 20000}, {Server: "n3", Messages: 18800}},
+					Usage:  &queuestatus.Usage{Messages: 20000, Bytes: 9 << 30, LimitBytes: 10 << 30, UsedPercent: 90},
 				},
 				Consumer: queuestatus.Consumer{
 					State:       queuestatus.Present,
@@ -47,9 +48,14 @@ func troubled() *queuestatus.Status {
 		},
 		Total:       queuestatus.Total{Usage: &queuestatus.Usage{Bytes: 9<<30 + 512, LimitBytes: -1}},
 		DeadLetters: queuestatus.Stream{Name: "CRASHES_DLQ", State: queuestatus.Present, Usage: &queuestatus.Usage{Messages: 1234, Bytes: 5 << 20}},
-		Bucket:      &queuestatus.Bucket{Name: "crashes", State: queuestatus.Missing, Problem: "there is no such bucket"},
-		Attention:   []string{"stream CRASHES_1 is missing"},
-		CannotTell:  []string{"consumer uploader of CRASHES_12: no answer within 5s"},
+		Uploaders: []queuestatus.Uploader{
+			{Address: "u1:8002", BreakerOpen: new(false), Concurrency: new(16)},
+			{Address: "u2:8002", BreakerOpen: new(true), Concurrency: new(1)},
+			{Address: "u3:8002", Problem: "connection refused"},
+		},
+		Bucket:     &queuestatus.Bucket{Name: "crashes", State: queuestatus.Missing, Problem: "there is no such bucket"},
+		Attention:  []string{"stream CRASHES_1 is missing"},
+		CannotTell: []string{"consumer uploader of CRASHES_12: no answer within 5s"},
 	}
 }
 
@@ -59,12 +65,16 @@ func TestTable(t *testing.T) {
 syncs         n1 always, n2 every 2m0s, n3:8222 unknown
 dead letters  1,234 message(s), 5.0 MiB
 bucket        crashes missing
+uploaders     u1:8002 breaker closed, 16 at a time; u2:8002 breaker open; u3:8002 unknown
 
 STREAM        DEPTH  OLDEST  UNACKED  REDELIVERED     SIZE   LIMIT  FULL
 CRASHES_0    12,345  20m35s       45            7  9.0 GiB  10 GiB   90%
 CRASHES_1   missing
 CRASHES_12        ?       ?        ?            ?    512 B    none     -
 total             ?       ?        ?            ?  9.0 GiB    none     -
+
+messages on each server:
+  CRASHES_0:  n1 20,000 (leader)  n2 20,000  n3 18,800
 
 worth knowing:
   stream CRASHES_0: replica n3 is 1,200 operation(s) behind
@@ -95,6 +105,7 @@ bucket.problem
 bucket.state
 cannot_tell
 dead_letters
+dead_letters.copies
 dead_letters.differences
 dead_letters.leader
 dead_letters.name
@@ -112,6 +123,7 @@ partitions.consumer.backlog
 partitions.consumer.backlog.ack_pending
 partitions.consumer.backlog.depth
 partitions.consumer.backlog.oldest_seconds
+partitions.consumer.backlog.paused_seconds
 partitions.consumer.backlog.pending
 partitions.consumer.backlog.redelivered
 partitions.consumer.differences
@@ -125,6 +137,14 @@ partitions.consumer.name
 partitions.consumer.state
 partitions.partition
 partitions.stream
+partitions.stream.copies
+partitions.stream.copies.bytes
+partitions.stream.copies.first_sequence
+partitions.stream.copies.last_sequence
+partitions.stream.copies.leads
+partitions.stream.copies.messages
+partitions.stream.copies.problem
+partitions.stream.copies.server
 partitions.stream.differences
 partitions.stream.leader
 partitions.stream.name
@@ -156,7 +176,12 @@ total.usage
 total.usage.bytes
 total.usage.limit_bytes
 total.usage.messages
-total.usage.used_percent`
+total.usage.used_percent
+uploaders
+uploaders.address
+uploaders.breaker_open
+uploaders.concurrency
+uploaders.problem`
 	var out strings.Builder
 	if err := printJSON(&out, troubled()); err != nil {
 		t.Fatal(err)
@@ -192,7 +217,7 @@ func TestJSONOfNothing(t *testing.T) {
 	if err := printJSON(&out, queuestatus.Nothing(errors.New("no connection"))); err != nil {
 		t.Fatal(err)
 	}
-	requireWords(t, out.String(), `"server": null`, `"sync": []`, `"partitions": []`, `"attention": []`, `"cannot_tell": [`)
+	requireWords(t, out.String(), `"server": null`, `"sync": []`, `"partitions": []`, `"uploaders": []`, `"attention": []`, `"cannot_tell": [`)
 }
 
 // Help is enough for a newcomer: the settings with their defaults, the exit
@@ -204,7 +229,7 @@ func TestHelp(t *testing.T) {
 	}
 	for command, own := range map[string][]string{
 		"stream apply": {"--yes"},
-		"status":       {"--json", "NATS_MONITOR_URL", "0  all is well"},
+		"status":       {"--json", "--watch", "--every", "NATS_MONITOR_URL", "UPLOADER_URL", "0  all is well"},
 	} {
 		got := crashctl(t, nil, append(strings.Fields(command), "--help")...)
 		if got.code != 0 || got.errors != "" {
@@ -231,7 +256,7 @@ func TestHelp(t *testing.T) {
 }
 
 func TestWrongUsage(t *testing.T) {
-	for _, args := range [][]string{nil, {"stream"}, {"status", "--nope"}, {"status", "--timeout=soon"}, {"streams"}} {
+	for _, args := range [][]string{nil, {"stream"}, {"status", "--nope"}, {"status", "--watch", "--every=0s"}, {"status", "--timeout=soon"}, {"streams"}} {
 		got := crashctl(t, nil, args...)
 		if got.code != 2 || got.out != "" {
 			t.Errorf("%v: %+v", args, got)

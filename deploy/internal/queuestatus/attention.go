@@ -38,6 +38,9 @@ func (s *Status) attention() []string {
 	if b := s.Bucket; b != nil && b.Problem != "" {
 		add("bucket %s takes no reports: %s", b.Name, b.Problem)
 	}
+	for _, u := range s.Uploaders {
+		all = append(all, u.attention()...)
+	}
 	return all
 }
 
@@ -53,6 +56,11 @@ func (s *Stream) attention() []string {
 	for _, r := range s.Replicas {
 		if r.Offline {
 			add("stream %s: replica %s is offline, last seen %s ago", s.Name, r.Server, r.SeenSeconds)
+		}
+	}
+	for _, c := range s.Copies {
+		if c.Problem != "" {
+			add("stream %s: %s", s.Name, c.Problem)
 		}
 	}
 	if u := s.Usage; u != nil && u.UsedPercent > fullPercent {

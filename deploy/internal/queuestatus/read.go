@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"slices"
 	"sync"
-	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -27,6 +26,8 @@ type Question struct {
 	Monitors []string
 	// Bucket is the bucket's name; empty: it is not asked about.
 	Bucket string
+	// Uploaders are the uploaders' addresses, URLs such as http://127.0.0.1:8002.
+	Uploaders []string
 }
 
 // Read asks the servers behind js how the queue is, and whatever the question
@@ -35,15 +36,21 @@ type Question struct {
 func Read(ctx context.Context, js jetstream.JetStream, cfg queue.Config, q Question) *Status {
 	s := empty()
 	s.Server = server(js.Conn())
-	var syncProblems []error
+	var serverProblems []error
+	var found copies
 	var asked sync.WaitGroup
-	asked.Go(func() { syncProblems = s.readSyncs(ctx, q.Monitors) })
+	asked.Go(func() { found, serverProblems = s.readServers(ctx, q.Monitors) })
+	asked.Go(func() { s.readUploaders(ctx, q.Uploaders) })
 	if q.Bucket != "" {
 		asked.Go(func() { s.Bucket = readBucket(ctx, q.Bucket) })
 	}
 	problems := s.readStreams(ctx, js, cfg)
 	asked.Wait()
-	for _, err := range append(problems, syncProblems...) {
+	for i := range s.Partitions {
+		s.Partitions[i].Stream.Copies = found.of(&s.Partitions[i].Stream)
+	}
+	s.DeadLetters.Copies = found.of(&s.DeadLetters)
+	for _, err := range append(problems, serverProblems...) {
 		s.CannotTell = append(s.CannotTell, err.Error())
 	}
 	s.Attention = append(s.Attention, s.attention()...)
@@ -63,6 +70,7 @@ func empty() *Status {
 		Sync:        []Sync{},
 		Partitions:  []Partition{},
 		DeadLetters: unknown(queue.DeadLetterStream),
+		Uploaders:   []Uploader{},
 		Attention:   []string{},
 		CannotTell:  []string{},
 	}
@@ -77,7 +85,18 @@ func server(nc *nats.Conn) *Server {
 }
 
 func unknown(stream string) Stream {
-	return Stream{Name: stream, State: Unknown, Replicas: []Replica{}, Differences: []Difference{}}
+	return Stream{Name: stream, State: Unknown, Replicas: []Replica{}, Copies: []Copy{}, Differences: []Difference{}}
+}
+
+// readServers asks each server by itself. It returns what it could not find out.
+func (s *Status) readServers(ctx context.Context, monitors []string) (copies, []error) {
+	problems := s.readSyncs(ctx, monitors)
+	names := make([]string, len(s.Sync))
+	for i := range s.Sync {
+		names[i] = s.Sync[i].Server
+	}
+	found, more := compareCopies(ctx, monitors, names)
+	return found, append(problems, more...)
 }
 
 // readStreams returns what it could not find out.
@@ -146,21 +165,28 @@ func readPartition(ctx context.Context, js jetstream.JetStream, p int, cfg queue
 		Configured: p < cfg.Partitions,
 		Consumer:   Consumer{Name: queue.Consumer, State: Unknown, Differences: []Difference{}},
 	}
-	var now time.Time
+	var stream jetstream.Stream
 	var err error
-	if out.Stream, now, err = readStream(ctx, js, queue.StreamConfig(p, cfg)); err != nil {
+	if out.Stream, stream, err = readStream(ctx, js, queue.StreamConfig(p, cfg)); err != nil {
 		return out, err
 	}
 	if out.Stream.State == Missing {
 		out.Consumer.State = Missing
 		return out, nil
 	}
-	floor, err := out.Consumer.read(ctx, js, out.Stream.Name, queue.ConsumerConfig(p, cfg))
+	info, err := out.Consumer.read(ctx, js, out.Stream.Name, queue.ConsumerConfig(p, cfg))
 	if err != nil {
 		return out, fmt.Errorf("consumer %s of %s: %w", out.Consumer.Name, out.Stream.Name, because(ctx, err))
 	}
-	if b := out.Consumer.Backlog; b != nil && b.Depth > 0 {
-		oldest, err := queue.NewReader(js.Conn()).NextReady(ctx, p, floor+1)
+	b := out.Consumer.Backlog
+	if b == nil {
+		return out, nil
+	}
+	if out.flow, err = readFlow(ctx, stream, queue.ReadySubject(p), info); err != nil {
+		return out, fmt.Errorf("how many reports are in %s: %w", out.Stream.Name, because(ctx, err))
+	}
+	if b.Depth > 0 {
+		oldest, err := queue.NewReader(js.Conn()).NextReady(ctx, p, info.AckFloor.Stream+1)
 		if err == nil && oldest == nil {
 			err = errors.New("the stream has none")
 		}
@@ -168,47 +194,63 @@ func readPartition(ctx context.Context, js jetstream.JetStream, p int, cfg queue
 			return out, fmt.Errorf("the oldest report in %s: %w", out.Stream.Name, because(ctx, err))
 		}
 		// A report may have come after the clock was read.
-		b.OldestSeconds = new(seconds(max(0, now.Sub(oldest.Time))))
+		b.OldestSeconds = new(seconds(max(0, out.flow.at.Sub(oldest.Time))))
 	}
 	return out, nil
 }
 
-// read returns the stream sequence up to which everything is uploaded. The
-// consumer's leader answers; the other replicas do not know num_pending.
-func (c *Consumer) read(ctx context.Context, js jetstream.JetStream, stream string, want jetstream.ConsumerConfig) (floor uint64, err error) {
+// read returns what the consumer's leader says of it, nil when it is missing. The
+// other replicas do not know num_pending.
+func (c *Consumer) read(ctx context.Context, js jetstream.JetStream, stream string, want jetstream.ConsumerConfig) (*jetstream.ConsumerInfo, error) {
 	consumer, err := js.Consumer(ctx, stream, want.Durable)
 	if errors.Is(err, jetstream.ErrConsumerNotFound) {
 		c.State = Missing
-		return 0, nil
+		return nil, nil
 	}
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
 	info := consumer.CachedInfo()
 	c.State = Present
 	c.Differences = differences(queue.CheckConsumer(stream, want, info.Config))
-	c.Backlog = &Backlog{
+	c.Backlog = backlog(info)
+	return info, nil
+}
+
+func backlog(info *jetstream.ConsumerInfo) *Backlog {
+	return &Backlog{
 		Depth:       info.NumPending + uint64(info.NumAckPending),
 		Pending:     info.NumPending,
 		AckPending:  uint64(info.NumAckPending),
 		Redelivered: uint64(info.NumRedelivered),
+
+		PausedSeconds: seconds(info.PauseRemaining),
 	}
-	return info.AckFloor.Stream, nil
 }
 
-// readStream also returns the time on the clock of the stream's leader.
-func readStream(ctx context.Context, js jetstream.JetStream, want jetstream.StreamConfig) (Stream, time.Time, error) {
+// readFlow asks the stream's leader again, this time for the number of reports.
+func readFlow(ctx context.Context, stream jetstream.Stream, subject string, consumer *jetstream.ConsumerInfo) (flow, error) {
+	info, err := stream.Info(ctx, jetstream.WithSubjectFilter(subject))
+	if err != nil {
+		return flow{}, err
+	}
+	return newFlow(subject, info, consumer), nil
+}
+
+// readStream also returns the stream itself, nil when it is missing.
+func readStream(ctx context.Context, js jetstream.JetStream, want jetstream.StreamConfig) (Stream, jetstream.Stream, error) {
 	out := unknown(want.Name)
 	stream, err := js.Stream(ctx, want.Name)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
 		out.State = Missing
-		return out, time.Time{}, nil
+		return out, nil, nil
 	}
 	if err != nil {
-		return out, time.Time{}, fmt.Errorf("stream %s: %w", want.Name, because(ctx, err))
+		return out, nil, fmt.Errorf("stream %s: %w", want.Name, because(ctx, err))
 	}
 	info := stream.CachedInfo()
 	out.State = Present
+	out.created = info.Created
 	out.Usage = &Usage{Messages: info.State.Msgs, Bytes: info.State.Bytes, LimitBytes: info.Config.MaxBytes}
 	out.Usage.setPercent()
 	out.Differences = differences(queue.CheckStream(want, info.Config))
@@ -216,7 +258,7 @@ func readStream(ctx context.Context, js jetstream.JetStream, want jetstream.Stre
 		out.Leader = info.Cluster.Leader
 		out.Replicas = replicas(info.Cluster.Replicas)
 	}
-	return out, info.TimeStamp, nil
+	return out, stream, nil
 }
 
 func replicas(peers []*jetstream.PeerInfo) []Replica {

@@ -34,6 +34,8 @@ type Status struct {
 	DeadLetters Stream `json:"dead_letters"`
 	// Bucket is null when it was not asked about.
 	Bucket *Bucket `json:"bucket"`
+	// Uploaders has an entry for each uploader whose address is known.
+	Uploaders []Uploader `json:"uploaders"`
 	// Attention lists, in words, what somebody should look at.
 	Attention []string `json:"attention"`
 	// CannotTell lists what was asked and could not be found out.
@@ -79,6 +81,8 @@ type Partition struct {
 	Configured bool     `json:"configured"`
 	Stream     Stream   `json:"stream"`
 	Consumer   Consumer `json:"consumer"`
+
+	flow flow
 }
 
 // Stream is one stream.
@@ -90,8 +94,13 @@ type Stream struct {
 	// Leader is the name of the server that leads it; empty when there is none.
 	Leader string `json:"leader"`
 	// Replicas are the other servers that hold it.
-	Replicas    []Replica    `json:"replicas"`
+	Replicas []Replica `json:"replicas"`
+	// Copies are what the servers that hold it say of it themselves, as far as
+	// their monitoring addresses are known; none of a stream on one server.
+	Copies      []Copy       `json:"copies"`
 	Differences []Difference `json:"differences"`
+
+	created time.Time
 }
 
 // Usage is how full a stream is, or several together.
@@ -136,6 +145,9 @@ type Backlog struct {
 	AckPending uint64 `json:"ack_pending"`
 	// Redelivered counts those of AckPending that were handed out before.
 	Redelivered uint64 `json:"redelivered"`
+	// PausedSeconds is for how much longer nothing is handed out (crashctl pause);
+	// 0 when that is not so.
+	PausedSeconds Seconds `json:"paused_seconds"`
 	// OldestSeconds is how long ago, by the server's clock, the oldest of them
 	// was stored; null when there is none, or when it could not be found.
 	OldestSeconds *Seconds `json:"oldest_seconds"`

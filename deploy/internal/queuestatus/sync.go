@@ -2,18 +2,11 @@ package queuestatus
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"net/http"
 	"net/url"
 	"time"
 )
-
-// varzLimit bounds what is read of a monitoring page, in bytes: the page of an
-// embedded server has 2.3 kB.
-const varzLimit = 1 << 20
 
 // varz is the part of a server's /varz that tells how JetStream syncs (its
 // /jsz has the same, but not the server's name). nats-server leaves sync_always
@@ -48,8 +41,8 @@ func readSync(ctx context.Context, monitor string) (Sync, error) {
 		return out, errors.New("its monitoring address is not a URL")
 	}
 	out.Address = address.Host
-	page, err := getVarz(ctx, address.JoinPath("varz"))
-	if err != nil {
+	var page varz
+	if err := readJSON(ctx, address.JoinPath("varz"), &page); err != nil {
 		return out, err
 	}
 	out.Server = page.ServerName
@@ -62,25 +55,4 @@ func readSync(ctx context.Context, monitor string) (Sync, error) {
 		return out, errors.New("it does not say (is JetStream enabled there?)")
 	}
 	return out, nil
-}
-
-func getVarz(ctx context.Context, address *url.URL) (varz, error) {
-	var page varz
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address.String(), nil)
-	if err != nil {
-		return page, err
-	}
-	res, err := http.DefaultClient.Do(req)
-	if err != nil {
-		// The outer error repeats the URL, which may carry a password.
-		return page, errors.Unwrap(err)
-	}
-	defer res.Body.Close()
-	if res.StatusCode != http.StatusOK {
-		return page, fmt.Errorf("its monitoring address answers %s", res.Status)
-	}
-	if err := json.NewDecoder(io.LimitReader(res.Body, varzLimit)).Decode(&page); err != nil {
-		return page, fmt.Errorf("reading its /varz: %w", err)
-	}
-	return page, nil
 }

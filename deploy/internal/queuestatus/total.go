@@ -39,6 +39,7 @@ func (b *Backlog) plus(c *Backlog) *Backlog {
 		Pending:       b.Pending + c.Pending,
 		AckPending:    b.AckPending + c.AckPending,
 		Redelivered:   b.Redelivered + c.Redelivered,
+		PausedSeconds: max(b.PausedSeconds, c.PausedSeconds),
 		OldestSeconds: b.OldestSeconds,
 	}
 	if c.OldestSeconds != nil && (b.OldestSeconds == nil || *c.OldestSeconds > *b.OldestSeconds) {

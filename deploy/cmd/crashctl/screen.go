@@ -1,0 +1,125 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/mattn/go-isatty"
+
+	"github.com/yagi-crash/yagi/deploy/internal/queuestatus"
+)
+
+// home puts the cursor into the upper left corner, and erase removes what is
+// below and right of it (ECMA-48).
+const (
+	home  = "\x1b[H"
+	erase = "\x1b[J"
+)
+
+// isTerminal tells whether out is read by somebody's eyes. What is no file
+// may say so itself.
+func isTerminal(out io.Writer) bool {
+	switch out := out.(type) {
+	case interface{ IsTerminal() bool }:
+		return out.IsTerminal()
+	case *os.File:
+		return isatty.IsTerminal(out.Fd())
+	}
+	return false
+}
+
+// show prints a view: as JSON on one line, in place of the last one on a
+// terminal, and otherwise as one line of text.
+func (c *status) show(out io.Writer) func(*view) error {
+	switch {
+	case c.JSON:
+		e := json.NewEncoder(out)
+		e.SetEscapeHTML(false) // subjects have a >
+		return func(v *view) error { return e.Encode(v) }
+	case isTerminal(out):
+		return func(v *view) error { return v.redraw(out) }
+	default:
+		return func(v *view) error {
+			_, err := fmt.Fprintln(out, v.line())
+			return err
+		}
+	}
+}
+
+// redraw writes the screen at once, so that it does not flicker.
+func (v *view) redraw(out io.Writer) error {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s%scrashctl status at %s, every %s; Ctrl-C ends it\n\n", home, erase, v.Time.Format(time.TimeOnly), v.every)
+	if v.err != nil {
+		fmt.Fprintf(&b, "%v\n\nIt goes on when there is an answer again.\n", v.err)
+	} else {
+		v.writeFlow(&b)
+		if err := printTable(&b, v.Status); err != nil {
+			return err
+		}
+	}
+	_, err := io.WriteString(out, b.String())
+	return err
+}
+
+func (v *view) writeFlow(b *strings.Builder) {
+	in, out := v.rates()
+	fmt.Fprintf(b, "rates         %s in, %s out\n", in, out)
+	depth, age := v.backlog()
+	if age != "-" {
+		depth += ", the oldest for " + age
+	}
+	fmt.Fprintf(b, "waiting       %s\n", depth)
+	if v.Drain != nil {
+		fmt.Fprintf(b, "backlog       %s\n", v.Drain)
+	}
+	b.WriteByte('\n')
+}
+
+// line has a ? where something is not known and a - where there is nothing.
+func (v *view) line() string {
+	at := v.Time.UTC().Format(time.RFC3339)
+	if v.err != nil {
+		return at + " " + v.err.Error()
+	}
+	in, out := v.rates()
+	depth, age := v.backlog()
+	return fmt.Sprintf("%s depth %s in %s out %s oldest %s fullest %s attention %d", at, depth, in, out, age, v.fullest(), len(v.Attention))
+}
+
+func (v *view) rates() (in, out string) {
+	if v.Rates == nil {
+		return "?", "?"
+	}
+	return fmt.Sprintf("%.1f/s", v.Rates.InPerSecond), fmt.Sprintf("%.1f/s", v.Rates.OutPerSecond)
+}
+
+func (v *view) backlog() (depth, age string) {
+	b := v.Total.Backlog
+	if b == nil {
+		return "?", "?"
+	}
+	return comma(b.Depth), oldest(b)
+}
+
+// fullest is how full the fullest stream is.
+func (v *view) fullest() string {
+	highest, known := 0.0, false
+	look := func(s queuestatus.Stream) {
+		if s.Usage != nil {
+			highest, known = max(highest, s.Usage.UsedPercent), true
+		}
+	}
+	for _, p := range v.Partitions {
+		look(p.Stream)
+	}
+	look(v.DeadLetters)
+	if !known {
+		return "?"
+	}
+	return fmt.Sprintf("%.0f%%", highest)
+}
