@@ -1,6 +1,7 @@
 package uploader
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"runtime/debug"
@@ -8,6 +9,7 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/yagi-crash/yagi/pkg/crash"
 	"github.com/yagi-crash/yagi/pkg/queue"
 	"github.com/yagi-crash/yagi/uploader/internal/objstore"
 	"github.com/yagi-crash/yagi/uploader/internal/strikes"
@@ -17,47 +19,44 @@ const (
 	// enough is how many attempts at a report show that another one would come
 	// to the same.
 	enough = 5
-	// longEnough is how long others have to be stored while a report comes to
-	// grief by what is usually the store's trouble, or ours: longer than stores
-	// answer only some of the time, and than a bad release stays.
+	// longEnough is how long a report has to have come to grief, while others are
+	// stored, by what is usually the store's trouble, or ours: longer than stores
+	// take only some of what they should, and than a bad release stays.
 	longEnough = time.Hour
 )
 
 // ruleOf says when an error of a class makes a report a dead letter. What has no
-// rule never does: a newer release will read it (classVersion), or the next
-// attempt is as good as the first.
+// rule never does: a newer release will read it (classVersion), the store has no
+// room for anything, or the next attempt is as good as the first.
 func ruleOf(class string) strikes.Rule {
 	switch class {
-	case objstore.ClassRefused: // this object, that is: the probe was not refused
+	case classUnreadable:
+		return strikes.Rule{Strikes: 1, Always: true}
+	case classDamaged, classIncomplete: // nothing to do with the store
+		return strikes.Rule{Strikes: enough, Always: true}
+	case objstore.ClassRefused: // for what it is, since the probe is not
 		return strikes.Rule{Strikes: enough}
-	case objstore.ClassDenied, objstore.ClassNoSuchBucket: // perhaps all reports, and not the probe
-		return strikes.Rule{Strikes: enough, Others: true}
-	case objstore.Class5xx, objstore.ClassTimeout, objstore.ClassUnreachable, objstore.ClassOther, classPanic:
+	case objstore.ClassDenied, objstore.ClassNoSuchBucket, objstore.ClassTooLarge, objstore.Class5xx,
+		objstore.ClassTimeout, objstore.ClassUnreachable, objstore.ClassOther, classPanic:
 		return strikes.Rule{Strikes: enough, Age: longEnough, Others: true}
 	}
 	return strikes.Rule{}
 }
 
-// hopeless tells whether a report that was not stored never will be. What is
-// wrong with the message itself has nothing to do with the store, and it does not
-// matter which uploader found it.
+// hopeless tells whether a report that was not stored never will be.
 func (u *Uploader) hopeless(v verdict, meta *jetstream.MsgMetadata) bool {
-	switch v.class {
-	case classUnreadable:
-		return true
-	case classDamaged, classIncomplete:
-		return meta.NumDelivered >= enough
-	}
-	return u.strikes.Failed(reportOf(meta), ruleOf(v.class), time.Now())
+	part := cmp.Or(v.part, crash.RawCrashName) // the last that is put: with it, all of a report is stored
+	return u.strikes.Failed(reportOf(meta), part, ruleOf(v.class), time.Now())
 }
 
 func reportOf(meta *jetstream.MsgMetadata) strikes.Report {
-	return strikes.Report{Stream: meta.Stream, Sequence: meta.Sequence.Stream}
+	return strikes.Report{Stream: meta.Stream, Sequence: meta.Sequence.Stream, Stored: meta.Timestamp.UnixNano()}
 }
 
 // bury copies a hopeless report to the dead letters. One that cannot be copied
 // stays in the queue.
 func (u *Uploader) bury(ctx context.Context, msg jetstream.Msg, meta *jetstream.MsgMetadata, v verdict) verdict {
+	v.report = nil // its memory is no longer reserved
 	err := u.copier.Bury(ctx, msg.Headers(), msg.Data(), queue.Death{
 		Class:     v.class,
 		Cause:     v.err.Error(),
@@ -66,6 +65,7 @@ func (u *Uploader) bury(ctx context.Context, msg jetstream.Msg, meta *jetstream.
 		Stored:    meta.Timestamp,
 		Delivered: meta.NumDelivered,
 		At:        time.Now(),
+		Partial:   v.class == classIncomplete,
 	})
 	switch {
 	case err != nil && ctx.Err() != nil:

@@ -77,6 +77,7 @@ func TestDeadLetters(t *testing.T) {
 
 	r := w.run(nil)
 	await(t, "the queue is drained", func() bool { return w.drained(0) })
+	r.stop()
 	letters := w.deadLetters()
 	for i, want := range all {
 		letter := letters[uint64(i)+1]
@@ -102,7 +103,6 @@ func TestDeadLetters(t *testing.T) {
 	if floor, last := w.consumer(0).AckFloor.Stream, uint64(len(all)+len(good)); floor != last {
 		t.Errorf("the floor is at %d, want %d", floor, last)
 	}
-	r.stop()
 	if !bytes.Contains(bitten.Data, []byte("Testproduct")) {
 		t.Fatal("the report whose dump is damaged should have a good raw_crash")
 	}
@@ -123,7 +123,11 @@ func TestDeadLetterInChunks(t *testing.T) {
 	f.onKey(only(report, &refusalOf{http.StatusBadRequest, "InvalidRequest"}))
 	w.run(nil)
 	await(t, "the report is a dead letter", func() bool { return w.drained(0) })
-	for _, letter := range w.deadLetters() {
+	letters := w.deadLetters()
+	if len(letters) != 1 {
+		t.Errorf("there are %d dead letters, want 1", len(letters))
+	}
+	for _, letter := range letters {
 		m, err := queue.ReadManifest(letter.Header)
 		must(t, err)
 		got, err := queue.NewReader(w.nc).Read(t.Context(), queue.DeadLetterStream, m, letter.Data)
@@ -144,43 +148,54 @@ func only(report *crash.Sealed, no *refusalOf) func(key string) *refusalOf {
 	}
 }
 
-// A report that the store refuses while it is well is a dead letter after five
-// attempts; with a doubtful refusal only once another report was stored.
+// A report that the store refuses for what it is, while it is well, is a dead letter
+// after five attempts.
 func TestRefusedAlone(t *testing.T) {
 	t.Parallel()
-	for name, test := range map[string]struct {
-		no     refusalOf
-		others bool
-		class  string
-	}{
-		"definitely": {refusalOf{http.StatusBadRequest, "InvalidRequest"}, false, objstore.ClassRefused},
-		"doubtfully": {refusalOf{http.StatusForbidden, "AccessDenied"}, true, objstore.ClassDenied},
+	w := newWorld(t, 1)
+	f := w.newFront()
+	report := w.publish(0, 1)[0]
+	f.onKey(only(report, &refusalOf{http.StatusBadRequest, "InvalidRequest"}))
+	r := w.run(nil)
+	await(t, "the queue is drained", func() bool { return w.drained(0) })
+	letter := w.deadLetters()[1]
+	if letter == nil || letter.Header.Get(queue.HeaderDeadClass) != objstore.ClassRefused {
+		t.Fatalf("the dead letter is %+v", letter)
+	}
+	if n := w.attempts(f, report); n < enough {
+		t.Errorf("%d attempts, want %d or more", n, enough)
+	}
+	if testutil.ToFloat64(r.metrics.probes.WithLabelValues(putFailed)) != 0 {
+		t.Error("the breaker opened")
+	}
+}
+
+// What may be the trouble of all reports makes none of them a dead letter, although
+// the store takes probes, and other reports that lack what it refuses.
+func TestPartialOutagesMakeNoDeadLetters(t *testing.T) {
+	t.Parallel()
+	for _, no := range []refusalOf{
+		{http.StatusForbidden, "AccessDenied"}, {http.StatusRequestEntityTooLarge, ""}, {http.StatusNotFound, "NoSuchKey"},
+		{http.StatusBadRequest, "XMinioAdminBucketQuotaExceeded"}, {http.StatusInternalServerError, "InternalError"},
 	} {
-		t.Run(name, func(t *testing.T) {
+		t.Run(no.code, func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t, 1)
 			f := w.newFront()
-			report := w.publish(0, 1)[0]
-			f.onKey(only(report, &test.no))
+			reports := w.publish(0, 2)
+			refused := reports[0]
+			f.onKey(only(refused, &no))
 			r := w.run(nil)
-			if test.others {
-				await(t, "many attempts", func() bool { return w.attempts(f, report) > 2*enough })
-				if n := len(w.deadLetters()); n != 0 {
-					t.Fatalf("%d dead letters with no other report stored", n)
-				}
-				w.publish(0, 1)
+			await(t, "many attempts", func() bool {
+				reports = append(reports, w.publish(0, 1)...)
+				return r.result(resultRetried) > 2*enough
+			})
+			f.onKey(nil)
+			await(t, "all is stored", func() bool { return w.drained(0) })
+			if n := len(w.deadLetters()); n != 0 {
+				t.Errorf("%d dead letters", n)
 			}
-			await(t, "the queue is drained", func() bool { return w.drained(0) })
-			letter := w.deadLetters()[1]
-			if letter == nil || letter.Header.Get(queue.HeaderDeadClass) != test.class {
-				t.Fatalf("the dead letter is %+v", letter)
-			}
-			if n := w.attempts(f, report); n < enough {
-				t.Errorf("%d attempts, want %d or more", n, enough)
-			}
-			if testutil.ToFloat64(r.metrics.probes.WithLabelValues(putFailed)) != 0 {
-				t.Error("the breaker opened")
-			}
+			w.checkStored(reports)
 		})
 	}
 }

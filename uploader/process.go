@@ -35,6 +35,7 @@ type verdict struct {
 
 	id      crash.ID      // empty when it could not be read
 	report  *crash.Sealed // nil when it could not be read
+	part    string        // that could not be put
 	objects int           // how many were put
 	bytes   int64         // their sizes together
 }
@@ -63,6 +64,7 @@ func (u *Uploader) process(ctx context.Context, stream string, header nats.Heade
 	}
 	for _, o := range objects {
 		if err := u.put(ctx, o); err != nil {
+			v.part = o.Part.Name
 			return v.notPut(err)
 		}
 		v.objects++
@@ -70,7 +72,6 @@ func (u *Uploader) process(ctx context.Context, stream string, header nats.Heade
 	}
 	v.result = resultStored
 	u.breaker.Succeeded()
-	u.strikes.Stored()
 	return v
 }
 
@@ -137,6 +138,7 @@ func (u *Uploader) put(ctx context.Context, o layout.Object) error {
 		u.tell(objstore.Class(err))
 		return err
 	}
+	u.strikes.Stored(o.Part.Name, start)
 	u.metrics.puts.WithLabelValues(putStored).Inc()
 	u.metrics.putBytes.Add(float64(o.Part.Size))
 	return nil

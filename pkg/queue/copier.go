@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -13,8 +12,13 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// copyPatience is how long one message of a copy may take to be acknowledged.
-const copyPatience = 10 * time.Second
+const (
+	// copyPatience is how long one message of a copy may take to be acknowledged.
+	copyPatience = 10 * time.Second
+	// copyAttempts is how often it is sent while nobody leads the stream, at
+	// nats.go's pace of four a second: for as long as that.
+	copyAttempts = 40
+)
 
 // Copier copies whole reports, their chunks too, from one stream to another: to
 // the dead letters and back. It holds one message in memory at a time. Its
@@ -31,28 +35,51 @@ func NewCopier(js jetstream.JetStream) *Copier {
 
 // Bury copies a ready message, given by its headers and body, to the dead letters,
 // and returns once the copy is on disk. The chunks that it lists come along; one
-// that is not there, or would not fit the report's size, is a 0 in the copy's
-// manifest. A message that was copied less than DuplicateWindow ago is not copied
-// again. After an error there may be chunks among the dead letters that none
-// lists.
+// that is not there is a 0 in the copy's manifest, if d.Partial. A message that is
+// a dead letter already is not copied again. After an error there may be chunks
+// among the dead letters that none lists.
 func (c *Copier) Bury(ctx context.Context, header nats.Header, body []byte, d Death) error {
 	p, ok := PartitionOf(d.Stream)
 	if !ok {
 		return fmt.Errorf("%s is no stream of reports", d.Stream)
 	}
-	msg := &nats.Msg{Subject: DeadReadySubject(p), Header: ownHeaders(header), Data: body}
+	msg := &nats.Msg{Subject: d.subject(p), Header: ownHeaders(header), Data: body}
+	there, err := c.reader.askLeader(ctx, DeadLetterStream, get{Last: msg.Subject}, &Stored{})
+	if err != nil || there {
+		return err
+	}
+	began := time.Now()
 	if m, err := ReadManifest(header); err == nil && len(m.Chunks) > 0 {
-		to := place{DeadLetterStream, DeadChunkSubject(p)}
-		if err := c.moveChunks(ctx, m, d.Stream, to, msg.Header); err != nil {
+		if err := c.buryChunks(ctx, m, &d, DeadChunkSubject(p), msg.Header); err != nil {
 			return fmt.Errorf("copying the chunks of %s to %s: %w", m.ID, DeadLetterStream, err)
 		}
 	}
 	d.write(msg.Header)
-	msg.Header.Set(HeaderMsgID, d.messageID())
-	if _, err := c.publish(ctx, msg, DeadLetterStream); err != nil {
+	if err := InTime(began); err != nil { // chunks that none lists may be removed by then
+		return err
+	}
+	_, err = c.publish(ctx, msg, DeadLetterStream, jetstream.WithExpectLastSequencePerSubject(0))
+	if api, ok := errors.AsType[*jetstream.APIError](err); ok && api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence {
+		return nil // another uploader has made it
+	}
+	if err != nil {
 		return fmt.Errorf("copying to %s: %w", DeadLetterStream, err)
 	}
-	return nil
+	return InTime(began)
+}
+
+// buryChunks copies chunks to the dead letters. Where there is no room for all of
+// them, none is copied: they would take the room of smaller reports.
+func (c *Copier) buryChunks(ctx context.Context, m *Manifest, d *Death, subject string, header nats.Header) error {
+	s, err := c.js.Stream(ctx, DeadLetterStream)
+	if err != nil {
+		return err
+	}
+	info := s.CachedInfo()
+	if free := info.Config.MaxBytes - int64(info.State.Bytes); info.Config.MaxBytes > 0 && free < m.Size() {
+		return fmt.Errorf("%d bytes are free, %d are needed", free, m.Size())
+	}
+	return c.moveChunks(ctx, m, d.Stream, place{DeadLetterStream, subject, d.Partial}, header)
 }
 
 // Requeue copies a dead letter, given by its headers and body, to partition p, and
@@ -68,14 +95,9 @@ func (c *Copier) Requeue(ctx context.Context, header nats.Header, body []byte, p
 	msg := &nats.Msg{Subject: ReadySubject(p), Header: ownHeaders(header), Data: body}
 	began := time.Now()
 	if len(m.Chunks) > 0 {
-		to := place{StreamName(p), ChunkSubject(p)}
+		to := place{StreamName(p), ChunkSubject(p), false}
 		if err := c.moveChunks(ctx, m, DeadLetterStream, to, msg.Header); err != nil {
 			return fmt.Errorf("copying the chunks of %s to %s: %w", m.ID, to.stream, err)
-		}
-		if copied, err := ReadManifest(msg.Header); err != nil {
-			return err
-		} else if i := slices.Index(copied.Chunks, 0); i >= 0 {
-			return fmt.Errorf("%w: chunk %d of %d of %s is not there", ErrIncomplete, i+1, len(copied.Chunks), m.ID)
 		}
 	}
 	msg.Header.Set(HeaderMsgID, name)
@@ -101,30 +123,48 @@ func InTime(began time.Time) error {
 	return nil
 }
 
-// place is where messages go.
-type place struct{ stream, subject string }
+// place is where chunks go.
+type place struct {
+	stream, subject string
+	partial         bool // some may be missing
+}
 
 // moveChunks copies the chunks that a manifest lists and rewrites the manifest in
-// header, so that it lists the copies: 0 for one that is not there.
+// header, so that it lists the copies. One that is not there is an error that wraps
+// ErrIncomplete, or a 0 in the manifest if it may be missing, as are those that the
+// report's size has no room for.
 func (c *Copier) moveChunks(ctx context.Context, m *Manifest, from string, to place, header nats.Header) error {
 	copies := make([]uint64, len(m.Chunks))
 	room := m.Size() // a manifest may list more than it should
 	for i, seq := range m.Chunks {
-		data, err := c.reader.fromLeader(ctx, from, seq)
-		if errors.Is(err, ErrIncomplete) {
+		data, err := c.chunk(ctx, from, seq)
+		switch {
+		case errors.Is(err, ErrIncomplete) && to.partial:
 			continue
-		}
-		if err != nil {
+		case err != nil:
 			return fmt.Errorf("reading message %d: %w", seq, err)
 		}
 		if room -= int64(len(data)); room < 0 {
-			break
+			break // what it would hold too much is damage, and was found to be
 		}
 		if copies[i], err = c.publish(ctx, &nats.Msg{Subject: to.subject, Data: data}, to.stream); err != nil {
 			return err
 		}
 	}
 	return relist(header, copies)
+}
+
+// chunk asks the leader, and then whoever else has the stream: what a leader has
+// lost, another one may still have.
+func (c *Copier) chunk(ctx context.Context, stream string, seq uint64) ([]byte, error) {
+	data, err := c.reader.fromLeader(ctx, stream, seq)
+	if !errors.Is(err, ErrIncomplete) || seq == 0 {
+		return data, err
+	}
+	if data, otherErr := c.reader.fromReplica(ctx, stream, seq); otherErr == nil {
+		return data, nil
+	}
+	return nil, err
 }
 
 // relist has the manifest in header list other chunks, and leaves the rest of it
@@ -146,11 +186,13 @@ func relist(header nats.Header, chunks []uint64) error {
 	return nil
 }
 
-// publish returns the sequence of a message once it is on disk.
-func (c *Copier) publish(ctx context.Context, msg *nats.Msg, stream string) (uint64, error) {
+// publish returns the sequence of a message once it is on disk. While nobody leads
+// the stream it tries again.
+func (c *Copier) publish(ctx context.Context, msg *nats.Msg, stream string, opts ...jetstream.PublishOpt) (uint64, error) {
 	ctx, cancel := context.WithTimeout(ctx, copyPatience)
 	defer cancel()
-	ack, err := c.js.PublishMsg(ctx, msg, jetstream.WithExpectStream(stream))
+	opts = append(opts, jetstream.WithExpectStream(stream), jetstream.WithRetryAttempts(copyAttempts))
+	ack, err := c.js.PublishMsg(ctx, msg, opts...)
 	if err != nil {
 		return 0, err
 	}

@@ -31,7 +31,10 @@ func last(t *testing.T, js jetstream.JetStream, stream, subject string) (*jetstr
 	if err != nil {
 		t.Fatal(err)
 	}
-	n := int(info.State.Subjects[subject])
+	n := 0
+	for _, of := range info.State.Subjects {
+		n += int(of)
+	}
 	if n == 0 {
 		return nil, 0
 	}
@@ -64,7 +67,7 @@ func TestBuriedAndRequeued(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			dead, n := last(t, q.js, queue.DeadLetterStream, queue.DeadReadySubject(0))
+			dead, n := last(t, q.js, queue.DeadLetterStream, queue.DeadReadySubjects)
 			if n != 1 {
 				t.Fatalf("there are %d dead letters, want 1", n)
 			}
@@ -125,10 +128,16 @@ func TestBuriedWithoutSomeChunks(t *testing.T) {
 		t.Fatal(err)
 	}
 	c := queue.NewCopier(q.js)
-	if err := c.Bury(t.Context(), ready.Header, nil, death()); err != nil {
+	d := death()
+	if err := c.Bury(t.Context(), ready.Header, nil, d); !errors.Is(err, queue.ErrIncomplete) {
+		t.Errorf("one that should be whole is buried with error %v", err)
+	}
+	dropAll(t, q.js)
+	d.Partial = true
+	if err := c.Bury(t.Context(), ready.Header, nil, d); err != nil {
 		t.Fatal(err)
 	}
-	dead, _ := last(t, q.js, queue.DeadLetterStream, queue.DeadReadySubject(0))
+	dead, _ := last(t, q.js, queue.DeadLetterStream, queue.DeadReadySubjects)
 	m, err := queue.ReadManifest(dead.Header)
 	if err != nil {
 		t.Fatal(err)
@@ -142,6 +151,63 @@ func TestBuriedWithoutSomeChunks(t *testing.T) {
 	}
 	if _, n := last(t, q.js, queue.StreamName(0), queue.ReadySubject(0)); n != 0 {
 		t.Errorf("%d reports are in the queue, want none", n)
+	}
+}
+
+func dropAll(t *testing.T, js jetstream.JetStream) {
+	t.Helper()
+	s, err := js.Stream(t.Context(), queue.DeadLetterStream)
+	if err == nil {
+		err = s.Purge(t.Context())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A chunk that the leader has lost, another server may have.
+func TestBuriedWithTheHelpOfAReplica(t *testing.T) {
+	q := publishChunked(t)
+	q.liar(t, func(m *nats.Msg) { _ = m.Respond([]byte("from a replica")) })
+	q.chunks[3] = 1_000_000
+	ready, err := queue.EncodeChunked(q.report, q.chunks)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := queue.NewCopier(q.js).Bury(t.Context(), ready.Header, nil, death()); err != nil {
+		t.Fatal(err)
+	}
+	dead, _ := last(t, q.js, queue.DeadLetterStream, queue.DeadReadySubjects)
+	m, err := queue.ReadManifest(dead.Header)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := q.js.Stream(t.Context(), queue.DeadLetterStream)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if chunk, err := s.GetMsg(t.Context(), m.Chunks[3]); err != nil || string(chunk.Data) != "from a replica" {
+		t.Errorf("the chunk is %v, %v", chunk, err)
+	}
+}
+
+// Where there is no room for all of a report, it takes none.
+func TestBurialWithoutRoom(t *testing.T) {
+	q := publishChunked(t)
+	cfg := queue.DeadLetterConfig(q.cfg)
+	cfg.MaxBytes = 10_000
+	if _, err := q.js.UpdateStream(t.Context(), cfg); err != nil {
+		t.Fatal(err)
+	}
+	ready, err := queue.EncodeChunked(q.report, q.chunks)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := queue.NewCopier(q.js).Bury(t.Context(), ready.Header, nil, death()); err == nil || !strings.Contains(err.Error(), "10000 bytes are free") {
+		t.Errorf("buried with error %v", err)
+	}
+	if _, n := last(t, q.js, queue.DeadLetterStream, queue.DeadChunkSubject(0)); n != 0 {
+		t.Errorf("%d chunks were copied", n)
 	}
 }
 
@@ -176,7 +242,7 @@ func TestBuriedUnread(t *testing.T) {
 	if err := c.Bury(t.Context(), header, []byte("body"), death()); err != nil {
 		t.Fatal(err)
 	}
-	dead, _ := last(t, js, queue.DeadLetterStream, queue.DeadReadySubject(0))
+	dead, _ := last(t, js, queue.DeadLetterStream, queue.DeadReadySubjects)
 	if string(dead.Data) != "body" || dead.Header.Get("Whatever") != "x" {
 		t.Errorf("the dead letter has %q and %v", dead.Data, dead.Header)
 	}

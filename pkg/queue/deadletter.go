@@ -24,13 +24,10 @@ const (
 
 const (
 	// DeadReadySubjects matches the ready messages of all dead letters.
-	DeadReadySubjects = "crashdlq.*.ready"
+	DeadReadySubjects = "crashdlq.*.ready.>"
 	// DeadChunkSubjects matches the chunks of all dead letters.
 	DeadChunkSubjects = "crashdlq.*.chunk"
 )
-
-// DeadReadySubject returns the subject of partition p's dead letters.
-func DeadReadySubject(p int) string { return fmt.Sprintf("crashdlq.%d.ready", p) }
 
 // DeadChunkSubject returns the subject of the pieces of partition p's dead
 // letters.
@@ -45,6 +42,9 @@ type Death struct {
 	Stored    time.Time // that message was, on the server's clock
 	Delivered uint64    // times
 	At        time.Time
+	// Partial has a report be copied of which a chunk is nowhere to be found.
+	// Otherwise that is an error: there may be trouble which passes.
+	Partial bool
 }
 
 // maxCause bounds a dead letter's cause, in bytes: the server takes 64 KiB of
@@ -63,14 +63,14 @@ func (d *Death) write(header nats.Header) {
 	header.Set(HeaderDeadAt, d.At.UTC().Format(time.RFC3339Nano))
 }
 
-// messageID lets the server drop a second copy of the same message: that of an
-// uploader which was killed before it could tell that there is one. A stream that
-// was made anew counts from 1 again, hence the time.
-func (d *Death) messageID() string {
-	return fmt.Sprintf("dead-%s-%d-%d", d.Stream, d.Sequence, d.Stored.UnixNano())
+// subject is that of the dead letter of this message alone, so that there is never a
+// second one: an uploader may be killed before it can tell that it has made one. A
+// stream that was made anew counts from 1 again, hence the time.
+func (d *Death) subject(p int) string {
+	return fmt.Sprintf("crashdlq.%d.ready.%d.%d", p, d.Sequence, d.Stored.UnixNano())
 }
 
-// ReadDeath reads a dead letter's headers. Stored is not among them. The error
+// ReadDeath reads a dead letter's headers. Stored and Partial are not among them. The error
 // says what of them cannot be read; the rest is there.
 func ReadDeath(header nats.Header) (Death, error) {
 	d := Death{

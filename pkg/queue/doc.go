@@ -13,8 +13,8 @@
 // (sync_interval: always). Each has one durable pull consumer, named uploader,
 // over the ready messages.
 //
-// What can never be stored is copied whole to CRASHES_DLQ, on crashdlq.<p>.ready and
-// crashdlq.<p>.chunk: the same headers and body, the manifest listing the chunks'
+// What can never be stored is copied whole to CRASHES_DLQ, on crashdlq.<p>.chunk and,
+// a subject for each, crashdlq.<p>.ready.<sequence>.<time>: the same headers and body, the manifest listing the chunks'
 // copies (0 for one that was not there), and the Yagi-Dead-* headers, which say why
 // and where it was (Death). Operators remove it, or put it back.
 //

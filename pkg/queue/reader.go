@@ -107,10 +107,11 @@ func (r *Reader) gather(ctx context.Context, m *Manifest, chunk func(context.Con
 }
 
 // get asks for a message: by its sequence, or for the first of a subject from
-// there on, or from a time on (ADR-31 and the server's JSApiMsgGetRequest).
+// there on, or from a time on, or for the last of a subject (ADR-31 and the server's JSApiMsgGetRequest).
 type get struct {
 	Seq       uint64     `json:"seq,omitempty"`
 	Next      string     `json:"next_by_subj,omitempty"`
+	Last      string     `json:"last_by_subj,omitempty"`
 	StartTime *time.Time `json:"start_time,omitempty"`
 }
 

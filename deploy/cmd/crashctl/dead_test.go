@@ -81,7 +81,7 @@ func (g *graveyard) chunked(t *testing.T, s *crash.Sealed) *nats.Msg {
 func (g *graveyard) bury(t *testing.T, msg *nats.Msg, class, cause string) {
 	t.Helper()
 	err := queue.NewCopier(g.js).Bury(t.Context(), msg.Header, msg.Data, queue.Death{
-		Class: class, Cause: cause, Stream: "CRASHES_0", Sequence: 7, Stored: time.Now(), Delivered: 5, At: time.Now(),
+		Class: class, Cause: cause, Stream: "CRASHES_0", Sequence: 7, Stored: time.Now(), Delivered: 5, At: time.Now(), Partial: true,
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -21,6 +21,8 @@ const (
 	ClassNoSuchBucket = "no_such_bucket" // the bucket does not exist
 	ClassSlowDown     = "slow_down"      // the store asks for less
 	ClassDigest       = "digest"         // the body is not what its SHA-256 says
+	ClassTooLarge     = "too_large"      // for the store, or for what is before it
+	ClassNoRoom       = "no_room"        // the store, or the bucket's quota, is full
 	ClassRefused      = "refused"        // the store says no for another reason
 	Class5xx          = "5xx"            // the store's own trouble
 	ClassOther        = "other"
@@ -30,7 +32,7 @@ const (
 func Classes() []string {
 	return []string{
 		ClassUnreachable, ClassTimeout, ClassDenied, ClassNoSuchBucket,
-		ClassSlowDown, ClassDigest, ClassRefused, Class5xx, ClassOther,
+		ClassSlowDown, ClassDigest, ClassTooLarge, ClassNoRoom, ClassRefused, Class5xx, ClassOther,
 	}
 }
 
@@ -62,6 +64,10 @@ func classOfCode(code string) string {
 		return ClassNoSuchBucket
 	case "SlowDown", "RequestLimitExceeded", "Throttling", "ThrottlingException", "TooManyRequests":
 		return ClassSlowDown
+	case "EntityTooLarge":
+		return ClassTooLarge
+	case "QuotaExceeded", "XMinioAdminBucketQuotaExceeded", "XMinioStorageFull": // Ceph and MinIO, with 403, 400 and 507
+		return ClassNoRoom
 	case "RequestTimeout":
 		return ClassTimeout
 	}
@@ -74,6 +80,10 @@ func classOfStatus(status int) string {
 		return ClassDenied
 	case status == http.StatusNotFound:
 		return ClassNoSuchBucket // the only thing that a PUT or a HEAD of the bucket can miss
+	case status == http.StatusRequestEntityTooLarge:
+		return ClassTooLarge
+	case status == http.StatusInsufficientStorage:
+		return ClassNoRoom
 	case status == http.StatusTooManyRequests:
 		return ClassSlowDown
 	case status >= http.StatusInternalServerError:

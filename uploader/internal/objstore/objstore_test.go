@@ -201,7 +201,11 @@ func TestClass(t *testing.T) {
 		"a bucket that is not there":  {objstore.ClassNoSuchBucket, func(c *objstore.Config) { c.Bucket = "missing" }},
 		"a server that is in trouble": {objstore.Class5xx, func(c *objstore.Config) { c.Endpoint = answering(500, "InternalError") }},
 		"a server that is busy":       {objstore.ClassSlowDown, func(c *objstore.Config) { c.Endpoint = answering(503, "SlowDown") }},
-		"a server that is choosy":     {objstore.ClassRefused, func(c *objstore.Config) { c.Endpoint = answering(400, "EntityTooLarge") }},
+		"a server that is choosy":     {objstore.ClassRefused, func(c *objstore.Config) { c.Endpoint = answering(400, "InvalidRequest") }},
+		"a server that is small":      {objstore.ClassTooLarge, func(c *objstore.Config) { c.Endpoint = answering(400, "EntityTooLarge") }},
+		"a proxy that is small":       {objstore.ClassTooLarge, func(c *objstore.Config) { c.Endpoint = answering(413, "") }},
+		"a bucket with a quota":       {objstore.ClassNoRoom, func(c *objstore.Config) { c.Endpoint = answering(403, "QuotaExceeded") }},
+		"a server that is full":       {objstore.ClassNoRoom, func(c *objstore.Config) { c.Endpoint = answering(507, "") }},
 		"a token that is too old":     {objstore.ClassDenied, func(c *objstore.Config) { c.Endpoint = answering(400, "ExpiredToken") }},
 	} {
 		cfg := config()

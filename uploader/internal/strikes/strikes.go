@@ -9,14 +9,17 @@ import (
 
 // Rule says when a report that failed once more is given up.
 type Rule struct {
-	// Strikes is how many times it has to have failed; 0 means never. A failure
-	// is a strike only if the store was seen to be well since the one before,
-	// since failures in a row may have one cause.
+	// Strikes is how many times it has to have failed; 0 means never.
 	Strikes int
 	// Age is how long ago the first strike has to be.
 	Age time.Duration
-	// Others has another report be stored since the first strike: that the store
-	// took a probe does not show that it would take a report.
+	// Always has every failure be a strike. Otherwise it is one only if the store
+	// was seen to be well since the one before, since failures in a row may have
+	// one cause.
+	Always bool
+	// Others has the same part of another report be stored, in a PUT that began
+	// after the first strike: that the store takes a probe, or other parts, does
+	// not show that it would take this one.
 	Others bool
 }
 
@@ -24,6 +27,7 @@ type Rule struct {
 type Report struct {
 	Stream   string
 	Sequence uint64
+	Stored   int64 // when, as time.Time's UnixNano: a stream that was made anew counts from 1 again
 }
 
 // most bounds the reports that are counted; the one that failed longest ago is
@@ -35,7 +39,6 @@ const most = 1024
 type Counter struct {
 	mu     sync.Mutex
 	well   uint64 // how often the store was seen to be well
-	stored uint64 // how many reports it took
 	counts map[Report]*count
 }
 
@@ -43,13 +46,14 @@ type Counter struct {
 type count struct {
 	strikes     int
 	well        uint64 // Counter.well at the last strike
-	stored      uint64 // Counter.stored at the first
+	part        string // that failed last
+	others      bool   // took that part since the first strike
 	first, last time.Time
 }
 
-// Failed counts a failure at the time now, and tells whether the report is to be
-// given up by the rule.
-func (c *Counter) Failed(r Report, rule Rule, now time.Time) (giveUp bool) {
+// Failed counts a failure to store a part at the time now, and tells whether the
+// report is to be given up by the rule.
+func (c *Counter) Failed(r Report, part string, rule Rule, now time.Time) (giveUp bool) {
 	if rule.Strikes == 0 {
 		return false
 	}
@@ -59,12 +63,15 @@ func (c *Counter) Failed(r Report, rule Rule, now time.Time) (giveUp bool) {
 	switch {
 	case n == nil:
 		n = c.begin(r, now)
-	case n.well == c.well:
+	case n.well == c.well && !rule.Always:
 		return false
+	}
+	if n.part != part {
+		n.part, n.others = part, false
 	}
 	n.strikes++
 	n.well, n.last = c.well, now
-	return n.strikes >= rule.Strikes && now.Sub(n.first) >= rule.Age && (!rule.Others || c.stored > n.stored)
+	return n.strikes >= rule.Strikes && now.Sub(n.first) >= rule.Age && (!rule.Others || n.others)
 }
 
 // begin makes a count for a report that has none. The caller holds mu.
@@ -82,7 +89,7 @@ func (c *Counter) begin(r Report, now time.Time) *count {
 		}
 		delete(c.counts, oldest)
 	}
-	n := &count{stored: c.stored, first: now}
+	n := &count{first: now}
 	c.counts[r] = n
 	return n
 }
@@ -94,12 +101,14 @@ func (c *Counter) Settled(r Report) {
 	delete(c.counts, r)
 }
 
-// Stored says that the store took a report.
-func (c *Counter) Stored() {
+// Stored says that the store took a part of a report, in a PUT that began then.
+func (c *Counter) Stored(part string, began time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.stored++
 	c.well++
+	for _, n := range c.counts {
+		n.others = n.others || n.part == part && began.After(n.first)
+	}
 }
 
 // Well says that the store took a probe.

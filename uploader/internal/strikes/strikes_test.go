@@ -9,6 +9,8 @@ import (
 const (
 	fails    = "it fails"
 	stored   = "another report is stored"
+	inHand   = "that of another report is stored whose PUT began before"
+	other    = "another part is stored"
 	well     = "a probe succeeds"
 	unwell   = "a probe fails"
 	anHour   = "an hour passes"
@@ -16,6 +18,7 @@ const (
 )
 
 func TestGivesUp(t *testing.T) {
+	damage := Rule{Strikes: 3, Always: true}
 	definite := Rule{Strikes: 3}
 	doubtful := Rule{Strikes: 3, Others: true}
 	passing := Rule{Strikes: 3, Age: time.Hour, Others: true}
@@ -25,6 +28,10 @@ func TestGivesUp(t *testing.T) {
 		want  bool // given up by its last failure
 	}{
 		"no rule":                              {Rule{}, []string{fails, stored, fails, stored, fails, stored, fails}, false},
+		"damage, in a row":                     {damage, []string{fails, fails, fails}, true},
+		"damage, and an outage":                {damage, []string{fails, fails, unwell, fails, fails}, false},
+		"when another part was stored":         {doubtful, []string{fails, other, fails, other, fails}, false},
+		"when one in hand was stored":          {doubtful, []string{fails, inHand, fails, well, fails}, false},
 		"once too few":                         {definite, []string{fails, stored, fails, stored}, false},
 		"while others are stored":              {definite, []string{fails, stored, fails, stored, fails}, true},
 		"with a store that is well":            {definite, []string{fails, well, fails, well, fails}, true},
@@ -44,15 +51,21 @@ func TestGivesUp(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			var c Counter
-			r := Report{"CRASHES_0", 7}
-			now := time.Unix(0, 0)
+			r := Report{Stream: "CRASHES_0", Sequence: 7}
+			begin := time.Unix(0, 0)
+			now := begin
 			got := false
 			for _, what := range test.story {
+				now = now.Add(time.Second)
 				switch what {
 				case fails:
-					got = c.Failed(r, test.rule, now)
+					got = c.Failed(r, "dump", test.rule, now)
 				case stored:
-					c.Stored()
+					c.Stored("dump", now)
+				case inHand:
+					c.Stored("dump", begin)
+				case other:
+					c.Stored("raw_crash", now)
 				case well:
 					c.Well()
 				case unwell:
@@ -74,16 +87,19 @@ func TestReportsAreCountedApart(t *testing.T) {
 	var c Counter
 	for range 2 {
 		for seq := range uint64(10) {
-			if c.Failed(Report{"CRASHES_0", seq}, Rule{Strikes: 3}, time.Now()) {
+			if c.Failed(Report{Stream: "CRASHES_0", Sequence: seq}, "dump", Rule{Strikes: 3}, time.Now()) {
 				t.Errorf("report %d is given up too early", seq)
 			}
 		}
 		c.Well()
 	}
-	if c.Failed(Report{"CRASHES_1", 3}, Rule{Strikes: 3}, time.Now()) {
+	if c.Failed(Report{Stream: "CRASHES_1", Sequence: 3}, "dump", Rule{Strikes: 3}, time.Now()) {
 		t.Error("a report of another stream is given up")
 	}
-	if !c.Failed(Report{"CRASHES_0", 3}, Rule{Strikes: 3}, time.Now()) {
+	if c.Failed(Report{Stream: "CRASHES_0", Sequence: 3, Stored: 1}, "dump", Rule{Strikes: 3}, time.Now()) {
+		t.Error("a report of a stream that was made anew is given up")
+	}
+	if !c.Failed(Report{Stream: "CRASHES_0", Sequence: 3}, "dump", Rule{Strikes: 3}, time.Now()) {
 		t.Error("a report is not given up")
 	}
 }
@@ -93,17 +109,17 @@ func TestForgetsTheOldest(t *testing.T) {
 	var c Counter
 	now := time.Unix(0, 0)
 	for seq := range uint64(3 * most) {
-		c.Failed(Report{"CRASHES_0", seq}, Rule{Strikes: 2}, now.Add(time.Duration(seq)))
+		c.Failed(Report{Stream: "CRASHES_0", Sequence: seq}, "dump", Rule{Strikes: 2}, now.Add(time.Duration(seq)))
 	}
 	if len(c.counts) != most {
 		t.Errorf("%d reports are counted, want %d", len(c.counts), most)
 	}
 	c.Well()
 	now = now.Add(time.Hour)
-	if !c.Failed(Report{"CRASHES_0", 2 * most}, Rule{Strikes: 2}, now) {
+	if !c.Failed(Report{Stream: "CRASHES_0", Sequence: 2 * most}, "dump", Rule{Strikes: 2}, now) {
 		t.Error("one that failed lately is forgotten")
 	}
-	if c.Failed(Report{"CRASHES_0", 2*most - 1}, Rule{Strikes: 2}, now) {
+	if c.Failed(Report{Stream: "CRASHES_0", Sequence: 2*most - 1}, "dump", Rule{Strikes: 2}, now) {
 		t.Error("one that failed long ago is remembered")
 	}
 }
