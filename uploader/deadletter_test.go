@@ -175,8 +175,11 @@ func TestRefusedAlone(t *testing.T) {
 func TestPartialOutagesMakeNoDeadLetters(t *testing.T) {
 	t.Parallel()
 	for _, no := range []refusalOf{
-		{http.StatusForbidden, "AccessDenied"}, {http.StatusRequestEntityTooLarge, ""}, {http.StatusNotFound, "NoSuchKey"},
-		{http.StatusBadRequest, "XMinioAdminBucketQuotaExceeded"}, {http.StatusInternalServerError, "InternalError"},
+		{http.StatusForbidden, "AccessDenied"},
+		{http.StatusRequestEntityTooLarge, ""},
+		{http.StatusNotFound, "NoSuchKey"},
+		{http.StatusBadRequest, "XMinioAdminBucketQuotaExceeded"},
+		{http.StatusInternalServerError, "InternalError"},
 	} {
 		t.Run(no.code, func(t *testing.T) {
 			t.Parallel()
