@@ -62,7 +62,7 @@ func run(m *testing.M) int {
 	suite.bin = filepath.Join(dir, "bin")
 	build := exec.CommandContext(context.Background(), "go", "build", "-trimpath", "-o", suite.bin+"/",
 		"github.com/yagi-crash/yagi/intake/cmd/intake", "github.com/yagi-crash/yagi/uploader/cmd/uploader",
-		"github.com/yagi-crash/yagi/deploy/cmd/local", "github.com/nats-io/nats-server/v2")
+		"github.com/yagi-crash/yagi/deploy/cmd/local", "github.com/yagi-crash/yagi/deploy/cmd/crashctl", "github.com/nats-io/nats-server/v2")
 	build.Stderr = os.Stderr
 	if err := build.Run(); err != nil {
 		log.Printf("building the programs: %v", err)
