@@ -137,7 +137,7 @@ func (c *Copier) moveChunks(ctx context.Context, m *Manifest, from string, to pl
 	copies := make([]uint64, len(m.Chunks))
 	room := m.Size() // a manifest may list more than it should
 	for i, seq := range m.Chunks {
-		data, err := c.chunk(ctx, from, seq)
+		data, err := c.reader.Message(ctx, from, seq)
 		switch {
 		case errors.Is(err, ErrIncomplete) && to.partial:
 			continue
@@ -152,19 +152,6 @@ func (c *Copier) moveChunks(ctx context.Context, m *Manifest, from string, to pl
 		}
 	}
 	return relist(header, copies)
-}
-
-// chunk asks the leader, and then whoever else has the stream: what a leader has
-// lost, another one may still have.
-func (c *Copier) chunk(ctx context.Context, stream string, seq uint64) ([]byte, error) {
-	data, err := c.reader.fromLeader(ctx, stream, seq)
-	if !errors.Is(err, ErrIncomplete) || seq == 0 {
-		return data, err
-	}
-	if data, otherErr := c.reader.fromReplica(ctx, stream, seq); otherErr == nil {
-		return data, nil
-	}
-	return nil, err
 }
 
 // relist has the manifest in header list other chunks, and leaves the rest of it

@@ -142,6 +142,19 @@ func (r *Reader) fromLeader(ctx context.Context, stream string, seq uint64) ([]b
 	return found.Data, err
 }
 
+// Message returns the body of a message, as the stream's leader has it or, when that
+// has lost it, somebody else. The error wraps ErrIncomplete when it is nowhere.
+func (r *Reader) Message(ctx context.Context, stream string, seq uint64) ([]byte, error) {
+	data, err := r.fromLeader(ctx, stream, seq)
+	if !errors.Is(err, ErrIncomplete) || seq == 0 {
+		return data, err
+	}
+	if data, otherErr := r.fromReplica(ctx, stream, seq); otherErr == nil {
+		return data, nil
+	}
+	return nil, err
+}
+
 // Stored tells where a message lies in its stream.
 type Stored struct {
 	Sequence uint64    `json:"seq"`

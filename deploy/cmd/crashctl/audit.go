@@ -72,6 +72,9 @@ func (c *auditReports) Run(ctx context.Context, s *session) error {
 		return errors.New("S3_BUCKET is not set")
 	}
 	b, err := lookup.Open(ctx, cfg.Bucket)
+	if err == nil {
+		err = b.Check(ctx)
+	}
 	if err != nil {
 		return err
 	}

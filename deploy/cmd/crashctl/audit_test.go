@@ -196,3 +196,53 @@ func TestAuditOfGaps(t *testing.T) {
 		t.Errorf("%+v", f)
 	}
 }
+
+// What is acknowledged and not stored is lost, also while something older is not
+// acknowledged for long.
+func TestAuditBehindAHeldReport(t *testing.T) {
+	p := newPlant(t)
+	p.publish(t, "held", false)
+	for range 3 {
+		p.publish(t, "acknowledged", false)
+	}
+	if err := take(t, p.js, 0).NakWithDelay(time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		if err := take(t, p.js, 0).DoubleAck(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if f := p.findings(t, 1); len(f.Lost) < 3 {
+		t.Errorf("%+v", f)
+	}
+}
+
+// What was put back into the queue is not lost, whenever that was.
+func TestAuditOfWhatWasRequeuedLater(t *testing.T) {
+	p := newPlant(t, "A")
+	p.lose(t, p.reports[0])
+	until := time.Now().UTC().Truncate(time.Second).Add(time.Second)
+	<-time.After(time.Until(until))
+	msg, err := queue.Encode(nil, p.reports[0], queue.MaxPayload)
+	if err != nil {
+		t.Fatal(err)
+	}
+	msg.Subject = queue.ReadySubject(0)
+	msg.Header.Set(queue.HeaderMsgID, "requeued")
+	if _, err := p.js.PublishMsg(t.Context(), msg); err != nil {
+		t.Fatal(err)
+	}
+	if f := p.findings(t, 0, "--until", until.Format(time.RFC3339)); f.Reports != 1 || f.Waiting != 1 {
+		t.Errorf("%+v", f)
+	}
+}
+
+// Without a bucket nothing is known.
+func TestAuditWithoutABucket(t *testing.T) {
+	p := newPlant(t, "A")
+	got := crashctl(t, append(p.environ, "S3_BUCKET=misspelt"), "audit", "--since", "1h")
+	if got.code != 2 || strings.Contains(got.out, "lost") {
+		t.Errorf("%+v", got)
+	}
+}

@@ -108,7 +108,7 @@ func (c *deadList) Run(ctx context.Context, s *session) error {
 	}
 	strays, err := l.Strays(ctx, l.all, queue.ReadyDeadline)
 	if err != nil {
-		return cmp.Or(context.Cause(ctx), err)
+		say(s.out, "whether chunks belong to no dead letter is not known:", cmp.Or(context.Cause(ctx), err))
 	}
 	if len(strays) > 0 {
 		say(s.out, fmt.Sprintf("%d chunk(s) belong to no dead letter: crashctl dead drop --strays removes them", len(strays)))
@@ -158,6 +158,9 @@ func (c *choice) of(all []deadletters.Letter) ([]deadletters.Letter, error) {
 		if c.All || c.Class != "" && d.Class == c.Class || slices.ContainsFunc(c.Which, func(word string) bool { return named(d, word) }) {
 			chosen = append(chosen, d)
 		}
+	}
+	if c.Class != "" && len(chosen) == 0 {
+		return nil, fmt.Errorf("there is no dead letter of class %s", c.Class)
 	}
 	return chosen, nil
 }
@@ -283,6 +286,9 @@ Examples:
 
 // Run drops them or says which.
 func (c *deadDrop) Run(ctx context.Context, s *session) error {
+	if c.Strays && (len(c.Which) > 0 || c.All || c.Class != "") {
+		return errors.New("--strays is for itself")
+	}
 	if c.Strays {
 		return c.strays(ctx, s)
 	}

@@ -230,6 +230,19 @@ func TestDeadStrays(t *testing.T) {
 	requireMessages(t, g.js, 4+6+5)
 }
 
+// What a newer release has made a dead letter may list any chunk.
+func TestDeadStraysOfANewerFormat(t *testing.T) {
+	g := bury(t)
+	newer := g.chunked(t, g.large)
+	newer.Header.Set(queue.HeaderFormat, "99")
+	g.bury(t, newer, "refused", "no")
+	got := crashctl(t, g.environ, "dead", "drop", "--strays", "--yes")
+	if got.code != 2 {
+		t.Errorf("%+v", got)
+	}
+	requireWords(t, got.errors, "newer format")
+}
+
 func TestDeadWithoutAStream(t *testing.T) {
 	_, environ := start(t)
 	got := crashctl(t, environ, "dead", "list")

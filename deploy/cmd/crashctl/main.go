@@ -90,6 +90,9 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 	if e, ok := errors.AsType[*exit](err); ok {
 		code, err = e.code, e.err
 	}
+	if errors.Is(err, context.Canceled) && ctx.Err() != nil {
+		err = errors.New("interrupted")
+	}
 	if err != nil {
 		say(stderr, "crashctl:", err)
 	}

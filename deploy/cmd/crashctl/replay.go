@@ -5,8 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/dustin/go-humanize"
@@ -34,6 +34,9 @@ func (m *moment) UnmarshalText(text []byte) (err error) {
 	}
 	if m.Time, err = time.Parse(time.RFC3339, string(text)); err != nil {
 		return fmt.Errorf("%q is neither a time such as 2026-11-25T14:30:00Z nor a duration such as 2h", text)
+	}
+	if !m.Equal(m.Truncate(time.Second)) {
+		return fmt.Errorf("%q has fractions of a second", text)
 	}
 	return nil
 }
@@ -114,8 +117,14 @@ func (c *replayReports) Run(ctx context.Context, s *session) error {
 	}
 	ctx, done := working(ctx, js.Conn())
 	defer done()
-	extents, err := c.look(ctx, s, js, plan, streams)
-	if err != nil {
+	run := &replay.Run{Plan: plan, Rate: c.Rate, Progress: new(replay.Progress)}
+	if c.Yes {
+		say(s.progress, "If this is interrupted, go on with:", c.command(plan))
+		if err := run.Hold(ctx, js, streams); err != nil {
+			return cmp.Or(context.Cause(ctx), err)
+		}
+	}
+	if run.Extents, err = c.look(ctx, s, js, plan, streams); err != nil {
 		return cmp.Or(context.Cause(ctx), err)
 	}
 	if !c.Yes {
@@ -123,12 +132,12 @@ func (c *replayReports) Run(ctx context.Context, s *session) error {
 		say(s.out, "Nothing was changed. To do it, add --yes")
 		return nil
 	}
-	r, err := uploader.NewReplayer(ctx, cfg, js, func(err error) { say(s.out, "waiting:", err) })
+	r, err := uploader.NewReplayer(ctx, cfg, js, func(err error) { say(s.progress, "waiting:", err) })
 	if err != nil {
 		return err
 	}
-	run := &replay.Run{Plan: plan, Extents: extents, Rate: c.Rate, Store: r.Store, Progress: new(replay.Progress)}
-	return c.carryOut(ctx, s, js, run)
+	run.Store = r.Store
+	return c.carryOut(ctx, s, run)
 }
 
 func (c *replayReports) plan() (*replay.Plan, error) {
@@ -178,7 +187,7 @@ func (c *replayReports) look(ctx context.Context, s *session, js jetstream.JetSt
 }
 
 // carryOut replays and tells how that goes.
-func (c *replayReports) carryOut(ctx context.Context, s *session, js jetstream.JetStream, run *replay.Run) error {
+func (c *replayReports) carryOut(ctx context.Context, s *session, run *replay.Run) error {
 	progress := run.Progress
 	var total uint64
 	for _, e := range run.Extents {
@@ -190,21 +199,23 @@ func (c *replayReports) carryOut(ctx context.Context, s *session, js jetstream.J
 		if progress.Waiting.Load() {
 			note = "uploaders come first"
 		}
-		return progress.Stored.Load() + uint64(len(progress.Failed())), note
+		return progress.Stored.Load() + progress.Failed.Load(), note
 	})
-	err := run.Do(ctx, js)
+	var saying sync.Mutex
+	run.Failed = func(what string) { // at once: what is interrupted has said it
+		saying.Lock()
+		defer saying.Unlock()
+		say(s.out, "failed:", what)
+	}
+	err := run.Do(ctx)
 	stop()
 	say(s.out, comma(progress.Stored.Load()), "report(s) are stored again")
 	if err != nil {
 		say(s.out, "Not all of them: to go on,", c.command(run.Plan))
 		return cmp.Or(context.Cause(ctx), err)
 	}
-	failed := progress.Failed()
-	for _, what := range failed {
-		say(s.out, "failed:", what)
-	}
-	if len(failed) > 0 {
-		return &exit{exitTrouble, errors.New(comma(uint64(len(failed))) + " could not be stored")}
+	if n := progress.Failed.Load(); n > 0 {
+		return &exit{exitTrouble, errors.New(comma(n) + " could not be stored")}
 	}
 	return nil
 }
@@ -214,7 +225,7 @@ func (c *replayReports) command(p *replay.Plan) string {
 	words := []string{"crashctl replay --since", p.Since.Format(time.RFC3339), "--until", p.Until.Format(time.RFC3339)}
 	add := func(flag string, values []string) {
 		for _, v := range values {
-			words = append(words, flag, strconv.Quote(v))
+			words = append(words, flag, quote(v))
 		}
 	}
 	add("--product", c.Product)
@@ -222,3 +233,6 @@ func (c *replayReports) command(p *replay.Plan) string {
 	add("--id", c.ID)
 	return strings.Join(append(words, "--rate", fmt.Sprint(c.Rate), "--yes"), " ")
 }
+
+// quote writes a word as a shell reads it.
+func quote(word string) string { return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'" }

@@ -152,3 +152,27 @@ func TestReplayLetsLiveTrafficGoFirst(t *testing.T) {
 		t.Errorf("%+v", got)
 	}
 }
+
+// A replay whose consumer is taken away says so, and does not wait for ever.
+func TestReplayWithoutItsConsumer(t *testing.T) {
+	p := newPlant(t, "A", "B", "C", "D", "E", "F")
+	for _, s := range p.reports {
+		p.lose(t, s)
+	}
+	ended := make(chan outcome)
+	go func() { ended <- crashctl(t, p.environ, "replay", "--since", "1h", "--rate", "2", "--yes") }()
+	eventually(t, "some reports are stored", func() bool { return p.which(t) != "" })
+	for _, name := range strings.FieldsSeq(consumers(t, p.js)) {
+		if name != queue.Consumer {
+			if err := p.js.DeleteConsumer(t.Context(), queue.StreamName(0), name); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	got := <-ended
+	if got.code != 2 {
+		t.Errorf("%+v", got)
+	}
+	requireWords(t, got.out, "Not all of them: to go on, crashctl replay")
+	requireWords(t, got.errors, "consumer not found")
+}

@@ -56,8 +56,8 @@ type Findings struct {
 	// Gaps are sequences within the streams whose messages are not there any
 	// more, although only a stream's beginning is ever trimmed.
 	Gaps []string `json:"gaps"`
-	// Unqueued are ids of the ledger that are nowhere: not in the queue, not in
-	// the bucket, not among the dead letters.
+	// Unqueued are ids of the ledger that are nowhere: not waiting in the queue, not
+	// in the bucket, not among the dead letters.
 	Unqueued []crash.ID `json:"unqueued"`
 	// Ledger is how many ids the ledger has.
 	Ledger int `json:"ledger"`
@@ -76,6 +76,8 @@ type Audit struct {
 	mu       sync.Mutex
 	findings Findings
 	ids      map[crash.ID]state // the best of what is known of its messages
+	floors   map[string]uint64  // of each stream: up to there all was acknowledged when it began
+	waiting  []unsettled
 	dead     map[message]bool
 	deadIDs  map[crash.ID]bool
 }
@@ -100,7 +102,8 @@ type message struct {
 // answering; then nothing is known.
 func (a *Audit) Run(ctx context.Context, streams []string, ledger []crash.ID) (*Findings, error) {
 	a.findings = Findings{Lost: []Report{}, Gaps: []string{}, Unqueued: []crash.ID{}, Ledger: len(ledger)}
-	a.ids = map[crash.ID]state{}
+	a.ids, a.floors, a.waiting = map[crash.ID]state{}, map[string]uint64{}, nil
+	a.dead, a.deadIDs = map[message]bool{}, map[crash.ID]bool{}
 	if err := a.readDead(ctx); err != nil {
 		return nil, err
 	}
@@ -112,7 +115,14 @@ func (a *Audit) Run(ctx context.Context, streams []string, ledger []crash.ID) (*
 	if err := a.readDead(ctx); err != nil { // some may have died meanwhile
 		return nil, err
 	}
-	a.sort()
+	for _, stream := range streams {
+		if err := a.settle(ctx, stream); err != nil {
+			return nil, fmt.Errorf("auditing %s: %w", stream, err)
+		}
+	}
+	if err := a.sort(ctx, streams); err != nil {
+		return nil, err
+	}
 	if err := a.ledger(ctx, streams, ledger); err != nil {
 		return nil, err
 	}
@@ -121,7 +131,6 @@ func (a *Audit) Run(ctx context.Context, streams []string, ledger []crash.ID) (*
 
 // readDead notes which reports are dead letters.
 func (a *Audit) readDead(ctx context.Context) error {
-	a.dead, a.deadIDs = map[message]bool{}, map[crash.ID]bool{}
 	letters, err := deadletters.Open(ctx, a.JS)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
 		return nil
@@ -148,6 +157,7 @@ func (a *Audit) stream(ctx context.Context, name string) error {
 		return fmt.Errorf("asking for consumer %s: %w", queue.Consumer, err)
 	}
 	floor := consumer.CachedInfo().AckFloor.Stream
+	a.floors[name] = floor
 	number, _ := queue.PartitionOf(name)
 	window := scan.Window{Subject: queue.ReadySubject(number), Since: a.Since, Until: a.Until, HeadersOnly: true}
 	group, working := errgroup.WithContext(ctx)
@@ -216,6 +226,7 @@ func (a *Audit) report(ctx context.Context, stream string, floor uint64, m *scan
 	case m.Sequence > floor && !a.dead[message{stream, m.Sequence}]:
 		is = waiting
 		a.findings.Waiting++
+		a.waiting = append(a.waiting, unsettled{r, manifest})
 	default: // lost, or dead, or queued again: sort will tell
 		a.findings.Lost = append(a.findings.Lost, r)
 	}
@@ -255,11 +266,75 @@ func (a *Audit) compare(ctx context.Context, m *queue.Manifest) (string, error) 
 	return "", nil
 }
 
+// unsettled is a report that is not stored and may be waiting.
+type unsettled struct {
+	Report
+
+	manifest *queue.Manifest // nil when it cannot be read
+}
+
+const (
+	// looks is how often what may be waiting is looked at again, lookEvery apart.
+	looks     = 5
+	lookEvery = time.Second
+)
+
+// settle looks again at what is above the floor and was delivered before: no more
+// of it can be waiting than uploaders have in hand, or were handed back. The rest is
+// acknowledged, and lost.
+func (a *Audit) settle(ctx context.Context, stream string) error {
+	for look := 0; ; look++ {
+		consumer, err := a.JS.Consumer(ctx, stream, queue.Consumer)
+		if err != nil {
+			return err
+		}
+		info := consumer.CachedInfo()
+		var suspects []unsettled
+		for _, w := range a.waiting {
+			if w.Stream != stream || w.Sequence > info.Delivered.Stream || a.dead[message{w.Stream, w.Sequence}] {
+				continue
+			}
+			what := w.What
+			if w.manifest != nil {
+				if what, err = a.compare(ctx, w.manifest); err != nil {
+					return err
+				}
+			}
+			if what != "" {
+				suspects = append(suspects, w)
+			}
+		}
+		if len(suspects) <= info.NumAckPending {
+			return nil
+		}
+		if look < looks {
+			select {
+			case <-time.After(lookEvery):
+				continue
+			case <-ctx.Done():
+				return context.Cause(ctx)
+			}
+		}
+		for _, w := range suspects {
+			w.What += fmt.Sprintf(" (or it is one of %d that uploaders have yet to acknowledge)", info.NumAckPending)
+			a.findings.Waiting--
+			a.findings.Lost = append(a.findings.Lost, w.Report)
+			a.ids[w.ID] = amiss
+		}
+		return nil
+	}
+}
+
 // sort takes out of what seems lost what is a dead letter, what was put back into
 // the queue, and what another report has replaced whose client chose the same id.
-func (a *Audit) sort() {
+func (a *Audit) sort(ctx context.Context, streams []string) error {
 	seem := a.findings.Lost
 	a.findings.Lost = []Report{}
+	if len(seem) > 0 {
+		if err := a.findElsewhere(ctx, streams, seem); err != nil {
+			return err
+		}
+	}
 	for _, r := range seem {
 		switch {
 		case a.dead[message{r.Stream, r.Sequence}]:
@@ -273,6 +348,40 @@ func (a *Audit) sort() {
 		}
 	}
 	slices.SortFunc(a.findings.Lost, func(x, y Report) int { return x.Time.Compare(y.Time) })
+	return nil
+}
+
+// findElsewhere looks for other messages of the reports, whenever the queue got
+// them.
+func (a *Audit) findElsewhere(ctx context.Context, streams []string, reports []Report) error {
+	wanted, known := map[crash.ID]bool{}, map[message]bool{}
+	for _, r := range reports {
+		wanted[r.ID] = r.ID != ""
+		known[message{r.Stream, r.Sequence}] = true
+	}
+	for _, stream := range streams {
+		number, _ := queue.PartitionOf(stream)
+		err := scan.Each(ctx, a.JS, stream, scan.Window{Subject: queue.ReadySubject(number), HeadersOnly: true}, func(m *scan.Message) error {
+			manifest, err := queue.ReadManifest(m.Header)
+			if err != nil || !wanted[manifest.ID] || known[message{stream, m.Sequence}] {
+				return nil
+			}
+			what, err := a.compare(ctx, manifest)
+			switch {
+			case err != nil:
+				return err
+			case what == "":
+				a.ids[manifest.ID] = stored
+			case m.Sequence > a.floors[stream]:
+				a.ids[manifest.ID] = max(a.ids[manifest.ID], waiting)
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // ledger looks for each id of the ledger: in the window, among the dead letters, in
@@ -305,7 +414,8 @@ func (a *Audit) ledger(ctx context.Context, streams []string, ids []crash.ID) er
 	for _, stream := range streams {
 		number, _ := queue.PartitionOf(stream)
 		err := scan.Each(ctx, a.JS, stream, scan.Window{Subject: queue.ReadySubject(number), HeadersOnly: true}, func(m *scan.Message) error {
-			if manifest, err := queue.ReadManifest(m.Header); err == nil {
+			// What is acknowledged there, and is not in the bucket, is lost.
+			if manifest, err := queue.ReadManifest(m.Header); err == nil && m.Sequence > a.floors[stream] {
 				delete(missing, manifest.ID)
 			}
 			return nil

@@ -39,6 +39,7 @@ type Letter struct {
 	Chunks []uint64 `json:"chunks"`
 
 	header nats.Header
+	newer  bool // of a format that this release does not read
 }
 
 // Letters are the dead letters of a server.
@@ -46,6 +47,7 @@ type Letters struct {
 	js     jetstream.JetStream
 	stream jetstream.Stream
 	copier *queue.Copier
+	reader *queue.Reader
 }
 
 // Open returns the dead letters of the server behind js. The error wraps
@@ -55,7 +57,7 @@ func Open(ctx context.Context, js jetstream.JetStream) (*Letters, error) {
 	if err != nil {
 		return nil, fmt.Errorf("looking for %s: %w", queue.DeadLetterStream, err)
 	}
-	return &Letters{js: js, stream: stream, copier: queue.NewCopier(js)}, nil
+	return &Letters{js: js, stream: stream, copier: queue.NewCopier(js), reader: queue.NewReader(js.Conn())}, nil
 }
 
 // List returns all dead letters, oldest first.
@@ -76,7 +78,9 @@ func letterOf(m *scan.Message) Letter {
 		Size: m.Size, Parts: []queue.ManifestPart{}, Chunks: []uint64{},
 		header: m.Header,
 	}
-	if manifest, err := queue.ReadManifest(m.Header); err == nil {
+	manifest, err := queue.ReadManifest(m.Header)
+	letter.newer = errors.Is(err, queue.ErrVersion)
+	if err == nil {
 		letter.ID, letter.Parts = manifest.ID, manifest.Parts
 		letter.Chunks = append(letter.Chunks, manifest.Chunks...)
 		letter.Size = max(letter.Size, manifest.Size())
@@ -127,10 +131,14 @@ func (l *Letters) Drop(ctx context.Context, letter Letter) error {
 
 // Strays returns the chunks of at least that age that no dead letter lists: those
 // of copies that were interrupted. One that is younger than queue.ReadyDeadline may
-// be of a copy that is being made.
+// be of a copy that is being made. While there is a dead letter that a newer release
+// made, nobody here knows which chunks it lists: that is an error.
 func (l *Letters) Strays(ctx context.Context, letters []Letter, age time.Duration) ([]uint64, error) {
 	listed := map[uint64]bool{}
 	for _, letter := range letters {
+		if letter.newer {
+			return nil, fmt.Errorf("dead letter %d is of a newer format, and may list any chunk: use a newer crashctl", letter.Sequence)
+		}
 		for _, seq := range letter.Chunks {
 			listed[seq] = true
 		}
@@ -157,11 +165,11 @@ func (l *Letters) DropStrays(ctx context.Context, strays []uint64) error {
 
 // message returns the body of a message.
 func (l *Letters) message(ctx context.Context, seq uint64) ([]byte, error) {
-	msg, err := l.stream.GetMsg(ctx, seq)
+	data, err := l.reader.Message(ctx, queue.DeadLetterStream, seq)
 	if err != nil {
 		return nil, fmt.Errorf("reading message %d of %s: %w", seq, queue.DeadLetterStream, err)
 	}
-	return msg.Data, nil
+	return data, nil
 }
 
 // codeNoMessage is the server's code for the removal of what is not there.

@@ -3,13 +3,10 @@ package deadletters
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
-
-	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/yagi-crash/yagi/pkg/crash"
 	"github.com/yagi-crash/yagi/pkg/queue"
@@ -46,7 +43,7 @@ func (l *Letters) Body(ctx context.Context, letter Letter) (*Body, error) {
 		if seq != 0 {
 			piece, err = l.message(ctx, seq)
 		}
-		if err != nil && !errors.Is(err, jetstream.ErrMsgNotFound) {
+		if err != nil {
 			return nil, err
 		}
 		b.Pieces = append(b.Pieces, piece)

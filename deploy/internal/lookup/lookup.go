@@ -9,14 +9,26 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+	"github.com/aws/smithy-go"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 
 	"github.com/yagi-crash/yagi/pkg/crash"
+)
+
+const (
+	// patience is how long the store may take to begin to answer.
+	patience = 20 * time.Second
+	// readTimeout is how long an object may take to be read.
+	readTimeout = 10 * time.Minute
+	// connections are kept for those who ask at the same time.
+	connections = 16
 )
 
 // ErrNoObject means that the bucket has no object of that key.
@@ -37,11 +49,23 @@ func Open(ctx context.Context, name string) (*Bucket, error) {
 		return nil, fmt.Errorf("reading the AWS settings: %w", err)
 	}
 	client := s3.NewFromConfig(settings, func(o *s3.Options) {
+		o.HTTPClient = awshttp.NewBuildableClient().WithTransportOptions(func(t *http.Transport) {
+			t.ResponseHeaderTimeout = patience
+			t.MaxIdleConnsPerHost = connections
+		})
 		o.UsePathStyle = o.BaseEndpoint != nil
 		// Read says what the bytes are; the SDK would fail over what they should be.
 		o.ResponseChecksumValidation = aws.ResponseChecksumValidationWhenRequired
 	})
 	return &Bucket{name: name, client: client}, nil
+}
+
+// Check returns nil when the bucket is there and lets these credentials in.
+func (b *Bucket) Check(ctx context.Context) error {
+	if _, err := b.client.HeadBucket(ctx, &s3.HeadBucketInput{Bucket: &b.name}); err != nil {
+		return fmt.Errorf("looking for bucket %s: %w", b.name, err)
+	}
+	return nil
 }
 
 // Recorded returns the SHA-256 of an object as the store noted it when it checked
@@ -63,6 +87,8 @@ func (b *Bucket) Recorded(ctx context.Context, key string) (crash.Digest, error)
 // Read returns the SHA-256 of an object's bytes, which it reads. Errors are
 // Recorded's.
 func (b *Bucket) Read(ctx context.Context, key string) (crash.Digest, error) {
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
 	got, err := b.client.GetObject(ctx, &s3.GetObjectInput{Bucket: &b.name, Key: &key})
 	if err != nil {
 		return crash.Digest{}, about(key, err)
@@ -76,11 +102,11 @@ func (b *Bucket) Read(ctx context.Context, key string) (crash.Digest, error) {
 }
 
 // about tells an object that is not there from a store that cannot be asked. A
-// missing bucket has the same status in answer to a HEAD, and no code.
+// missing bucket has the same status in answer to a HEAD, and no code: Check tells.
 func about(key string, err error) error {
 	response, answered := errors.AsType[*smithyhttp.ResponseError](err)
-	_, noBucket := errors.AsType[*types.NoSuchBucket](err)
-	if answered && response.HTTPStatusCode() == http.StatusNotFound && !noBucket {
+	api, _ := errors.AsType[smithy.APIError](err)
+	if answered && response.HTTPStatusCode() == http.StatusNotFound && (api == nil || api.ErrorCode() != "NoSuchBucket") {
 		return fmt.Errorf("%w: %s", ErrNoObject, key)
 	}
 	return fmt.Errorf("reading %s: %w", key, err)

@@ -27,6 +27,8 @@ const (
 	liveMost = 100
 	// lookEvery is how often that is looked at.
 	lookEvery = time.Second
+	// touchEvery is well below keepFor.
+	touchEvery = 10 * time.Minute
 	// pullWait is how long a worker waits for the next report before it looks
 	// whether that was the last.
 	pullWait = 250 * time.Millisecond
@@ -40,25 +42,9 @@ type Store func(ctx context.Context, stream string, header nats.Header, body []b
 
 // Progress is how far a replay has come. It may be read at any time.
 type Progress struct {
-	Stored, Others atomic.Uint64
+	Stored, Others, Failed atomic.Uint64
 	// Waiting is whether live traffic is given precedence at the moment.
 	Waiting atomic.Bool
-
-	mu     sync.Mutex
-	failed []string
-}
-
-// Failed returns what could not be stored, each with its cause.
-func (p *Progress) Failed() []string {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return append([]string(nil), p.failed...)
-}
-
-func (p *Progress) fail(what string) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.failed = append(p.failed, what)
 }
 
 // Run is a plan that is carried out.
@@ -69,23 +55,85 @@ type Run struct {
 	Rate     float64
 	Store    Store
 	Progress *Progress
+	// Failed is called with what could not be stored, and why; by several at once.
+	Failed func(what string)
 
-	js    jetstream.JetStream
-	limit *rate.Limiter
+	js        jetstream.JetStream
+	limit     *rate.Limiter
+	consumers map[string]jetstream.Consumer // by stream
+}
+
+// Hold makes the consumers that keep how far the replay has come, and that keep its
+// window from being trimmed from now on. It comes before Look.
+func (r *Run) Hold(ctx context.Context, js jetstream.JetStream, streams []string) error {
+	name, err := r.Plan.consumer()
+	if err != nil {
+		return err
+	}
+	r.js, r.consumers = js, map[string]jetstream.Consumer{}
+	for _, stream := range streams {
+		number, _ := queue.PartitionOf(stream)
+		r.consumers[stream], err = js.CreateOrUpdateConsumer(ctx, stream, jetstream.ConsumerConfig{
+			Durable:           name,
+			Description:       "A replay by an operator",
+			FilterSubject:     queue.ReadySubject(number),
+			DeliverPolicy:     jetstream.DeliverByStartTimePolicy,
+			OptStartTime:      &r.Plan.Since,
+			AckPolicy:         jetstream.AckExplicitPolicy,
+			AckWait:           queue.AckWait,
+			MaxDeliver:        -1,
+			MaxAckPending:     2 * workers,
+			InactiveThreshold: keepFor,
+		})
+		if err != nil {
+			return fmt.Errorf("making consumer %s on %s: %w", name, stream, err)
+		}
+	}
+	return nil
+}
+
+// letGo removes the consumers once all is done.
+func (r *Run) letGo(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	for stream, c := range r.consumers {
+		name := c.CachedInfo().Name
+		if err := r.js.DeleteConsumer(ctx, stream, name); err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) {
+			return fmt.Errorf("removing consumer %s of %s, which goes by itself after %s: %w", name, stream, keepFor, err)
+		}
+	}
+	return nil
+}
+
+// touch keeps the server from removing a consumer that nobody has asked for a
+// message for keepFor: one of a stream whose turn has not come, or while live
+// traffic comes first.
+func (r *Run) touch() {
+	for _, c := range r.consumers {
+		if batch, err := c.FetchNoWait(1); err == nil {
+			for msg := range batch.Messages() {
+				_ = msg.Nak() // it is for a worker
+			}
+		}
+	}
 }
 
 // Do stores the plan's reports again, one stream after the other, and returns once
 // all are stored or have failed. When ctx ends, it returns ctx's error, and the
-// same plan goes on where it was left, within an hour (keepFor).
-func (r *Run) Do(ctx context.Context, js jetstream.JetStream) error {
-	r.js, r.limit = js, rate.NewLimiter(rate.Limit(r.Rate), 1)
+// same plan goes on where it was left, within an hour (keepFor). Hold comes before
+// it.
+func (r *Run) Do(ctx context.Context) error {
+	r.limit = rate.NewLimiter(rate.Limit(r.Rate), 1)
 	r.look(ctx)
 	watching, stop := context.WithCancel(ctx)
 	var watch sync.WaitGroup
 	watch.Go(func() {
-		for watching.Err() == nil {
-			pause(watching, lookEvery)
+		for touched := time.Now(); watching.Err() == nil; pause(watching, lookEvery) {
 			r.look(watching)
+			if time.Since(touched) > touchEvery {
+				r.touch()
+				touched = time.Now()
+			}
 		}
 	})
 	defer watch.Wait()
@@ -98,7 +146,7 @@ func (r *Run) Do(ctx context.Context, js jetstream.JetStream) error {
 			return err
 		}
 	}
-	return nil
+	return r.letGo(ctx)
 }
 
 // look has the replay wait while too much waits for the uploaders, or while that
@@ -120,40 +168,12 @@ func (r *Run) look(ctx context.Context) {
 
 // stream replays the extent of one stream.
 func (r *Run) stream(ctx context.Context, e Extent) error {
-	name, err := r.Plan.consumer()
-	if err != nil {
-		return err
-	}
-	number, _ := queue.PartitionOf(e.Stream)
-	consumer, err := r.js.CreateOrUpdateConsumer(ctx, e.Stream, jetstream.ConsumerConfig{
-		Durable:           name,
-		Description:       "A replay by an operator",
-		FilterSubject:     queue.ReadySubject(number),
-		DeliverPolicy:     jetstream.DeliverByStartTimePolicy,
-		OptStartTime:      &r.Plan.Since,
-		AckPolicy:         jetstream.AckExplicitPolicy,
-		AckWait:           queue.AckWait,
-		MaxDeliver:        -1,
-		MaxAckPending:     2 * workers,
-		InactiveThreshold: keepFor,
-	})
-	if err != nil {
-		return fmt.Errorf("making consumer %s on %s: %w", name, e.Stream, err)
-	}
-	s := &replaying{Run: r, extent: e, reader: queue.NewReader(r.js.Conn()), consumer: consumer}
+	s := &replaying{Run: r, extent: e, reader: queue.NewReader(r.js.Conn()), consumer: r.consumers[e.Stream]}
 	group, working := errgroup.WithContext(ctx)
 	for range workers {
 		group.Go(func() error { return s.work(working) })
 	}
-	if err := group.Wait(); err != nil {
-		return err
-	}
-	ctx, cancel := context.WithTimeout(ctx, askTimeout)
-	defer cancel()
-	if err := r.js.DeleteConsumer(ctx, e.Stream, name); err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) {
-		return fmt.Errorf("removing consumer %s of %s, which goes by itself after %s: %w", name, e.Stream, keepFor, err)
-	}
-	return nil
+	return group.Wait()
 }
 
 // replaying is a stream that is being replayed.
@@ -178,12 +198,15 @@ func (r *replaying) work(ctx context.Context) error {
 		msg, err := r.next(ctx)
 		switch {
 		case err != nil && ctx.Err() == nil: // the queue is away, and comes back
+			if _, err := r.done(ctx); gone(err) {
+				return err
+			}
 			pause(ctx, lookEvery)
 		case msg != nil:
 			r.handle(ctx, msg)
 		default:
-			if done, err := r.done(ctx); done && err == nil {
-				return nil
+			if done, err := r.done(ctx); done || gone(err) {
+				return err
 			}
 		}
 	}
@@ -210,13 +233,19 @@ func (r *replaying) next(ctx context.Context) (jetstream.Msg, error) {
 	return msg, nil
 }
 
+// gone tells whether the consumer is no more, and with it how far the replay had
+// come.
+func gone(err error) bool {
+	return errors.Is(err, jetstream.ErrConsumerNotFound) || errors.Is(err, jetstream.ErrStreamNotFound)
+}
+
 // done tells whether everything up to the window's last message is acknowledged.
 func (r *replaying) done(ctx context.Context) (bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
 	info, err := r.consumer.Info(ctx)
 	if err != nil {
-		return false, err
+		return false, fmt.Errorf("asking consumer %s of %s: %w", r.consumer.CachedInfo().Name, r.extent.Stream, err)
 	}
 	return info.AckFloor.Stream >= r.extent.Last || info.NumPending == 0 && info.NumAckPending == 0, nil
 }
@@ -231,8 +260,8 @@ func (r *replaying) handle(ctx context.Context, msg jetstream.Msg) {
 	} else {
 		r.past.Store(true)
 	}
-	if err != nil { // the end
-		_ = msg.Nak()
+	if err != nil { // the end, or the queue is away
+		_ = msg.NakWithDelay(lookEvery)
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), askTimeout)
@@ -256,8 +285,11 @@ func (r *replaying) replay(ctx context.Context, msg jetstream.Msg, seq uint64) e
 		r.Progress.Stored.Add(1)
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
+	case !ok && !errors.Is(err, queue.ErrDamaged) && !errors.Is(err, queue.ErrIncomplete):
+		return err // it could not be read to see whether it fits
 	default:
-		r.Progress.fail(fmt.Sprintf("message %d of %s: %v", seq, r.extent.Stream, err))
+		r.Progress.Failed.Add(1)
+		r.Failed(fmt.Sprintf("message %d of %s: %v", seq, r.extent.Stream, err))
 	}
 	return nil
 }

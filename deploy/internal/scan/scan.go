@@ -3,6 +3,7 @@
 package scan
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -30,7 +31,7 @@ type Message struct {
 	Header   nats.Header
 	Data     []byte // nil with HeadersOnly
 	Size     int64  // of the body, bytes
-	// Left is how many messages came after this one when it was read, also those
+	// Left is how many messages came after this one when it was sent, also those
 	// that are not within the window's Until.
 	Left uint64
 }
@@ -38,122 +39,163 @@ type Message struct {
 // headerSize is the server's header with the size of a body that it left out.
 const headerSize = "Nats-Msg-Size"
 
-// silence is how long the server may take for the next message.
-const silence = 10 * time.Second
+const (
+	// headersAtOnce and bodiesAtOnce are how many messages are asked for at a
+	// time: bodies can be megabytes each, and lines slow.
+	headersAtOnce = 500
+	bodiesAtOnce  = 1
+	// silence is how long the server may take for them.
+	silence = 30 * time.Second
+	// tries is how often it is asked again from where it got to, without getting
+	// any further.
+	tries = 3
+)
 
 // Each calls visit with each message of the window, in order, and returns the
 // first error that visit returns, or one about reaching the stream. Messages that
-// are trimmed meanwhile are left out.
+// are trimmed meanwhile are left out, and no other. It leaves nothing on the
+// server: its consumers are gone within minutes if it cannot say so.
 func Each(ctx context.Context, js jetstream.JetStream, stream string, w Window, visit func(*Message) error) error {
-	cfg := jetstream.ConsumerConfig{
-		FilterSubject:     w.Subject,
-		DeliverPolicy:     jetstream.DeliverAllPolicy,
-		AckPolicy:         jetstream.AckNonePolicy,
-		HeadersOnly:       w.HeadersOnly,
-		InactiveThreshold: time.Minute,
-		MemoryStorage:     true,
-	}
-	if !w.Since.IsZero() {
-		cfg.DeliverPolicy, cfg.OptStartTime = jetstream.DeliverByStartTimePolicy, &w.Since
-	}
-	consumer, err := js.CreateConsumer(ctx, stream, cfg)
+	s, err := js.Stream(ctx, stream)
 	if err != nil {
 		return fmt.Errorf("reading %s: %w", stream, err)
+	}
+	r := &reader{js: js, stream: stream, window: w, visit: visit, last: s.CachedInfo().State.LastSeq}
+	for failures := 0; failures < tries; failures++ {
+		before := r.at
+		var done bool
+		if done, err = r.pass(ctx); done || ctx.Err() != nil || errors.As(err, new(*visitError)) {
+			break
+		}
+		if r.at > before {
+			failures = -1
+		}
+	}
+	if v := (*visitError)(nil); errors.As(err, &v) {
+		return v.error
+	}
+	if err != nil {
+		return fmt.Errorf("reading %s: %w", stream, cmp.Or(ctx.Err(), err))
+	}
+	return nil
+}
+
+// visitError is what visit returned.
+type visitError struct{ error }
+
+type reader struct {
+	js     jetstream.JetStream
+	stream string
+	window Window
+	visit  func(*Message) error
+	last   uint64 // sequence of the stream's last message when it began
+	at     uint64 // sequence of the last message that was visited
+}
+
+// errShort means that messages were lost on the way, for example with a connection.
+var errShort = errors.New("messages did not arrive")
+
+// pass reads on with a consumer of its own; done is false when it did not get to the
+// end.
+func (r *reader) pass(ctx context.Context) (done bool, err error) {
+	cfg := jetstream.ConsumerConfig{
+		FilterSubject:     r.window.Subject,
+		DeliverPolicy:     jetstream.DeliverAllPolicy,
+		AckPolicy:         jetstream.AckNonePolicy,
+		HeadersOnly:       r.window.HeadersOnly,
+		InactiveThreshold: 5 * time.Minute,
+		MemoryStorage:     true,
+	}
+	switch {
+	case r.at > 0:
+		cfg.DeliverPolicy, cfg.OptStartSeq = jetstream.DeliverByStartSequencePolicy, r.at+1
+	case !r.window.Since.IsZero():
+		cfg.DeliverPolicy, cfg.OptStartTime = jetstream.DeliverByStartTimePolicy, &r.window.Since
+	}
+	consumer, err := r.js.CreateConsumer(ctx, r.stream, cfg)
+	if err != nil {
+		return false, err
 	}
 	info := consumer.CachedInfo()
 	defer func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 		defer cancel()
-		_ = js.DeleteConsumer(ctx, stream, info.Name) // the server does so after a minute
+		_ = r.js.DeleteConsumer(ctx, r.stream, info.Name) // the server does so by itself
 	}()
-	r := reader{consumer: consumer, window: w, left: info.NumPending}
-	for r.left > 0 {
-		more, err := r.batch(ctx, visit)
-		if err != nil || !more {
-			return err
+	if info.NumPending == 0 {
+		return true, nil
+	}
+	for delivered := uint64(0); ; {
+		batch, err := r.fetch(ctx, consumer)
+		if err != nil {
+			return false, err
+		}
+		for _, msg := range batch {
+			meta, err := msg.Metadata()
+			if err != nil {
+				return false, err
+			}
+			if delivered++; meta.Sequence.Consumer != delivered { // nobody sends again what was lost
+				return false, errShort
+			}
+			if done, err := r.see(msg, meta); done || err != nil {
+				return done, err
+			}
 		}
 	}
-	return nil
 }
 
-const (
-	// headersAtOnce and bodiesAtOnce are how many messages are asked for at a
-	// time: bodies can be megabytes each.
-	headersAtOnce = 500
-	bodiesAtOnce  = 4
-)
-
-type reader struct {
-	consumer jetstream.Consumer
-	window   Window
-	left     uint64
-}
-
-// batch reads some messages; more is false after the last one. Only when all are
-// here are they visited, which may take its time.
-func (r *reader) batch(ctx context.Context, visit func(*Message) error) (more bool, err error) {
-	found, err := r.fetch(ctx)
+// see visits a message; done is whether it was the last.
+func (r *reader) see(msg jetstream.Msg, meta *jetstream.MsgMetadata) (done bool, err error) {
+	m, err := message(msg, meta)
 	if err != nil {
 		return false, err
 	}
-	for _, msg := range found {
-		r.left--
-		m, err := message(msg)
-		if err != nil {
-			return false, fmt.Errorf("reading a message: %w", err)
-		}
-		if !r.window.Until.IsZero() && !m.Time.Before(r.window.Until) {
-			return false, nil
-		}
-		m.Left = r.left
-		if err := visit(m); err != nil {
-			return false, err
-		}
+	if m.Sequence > r.last || !r.window.Until.IsZero() && !m.Time.Before(r.window.Until) {
+		return true, nil
 	}
-	return len(found) > 0, nil
+	if err := r.visit(m); err != nil {
+		return true, &visitError{err}
+	}
+	r.at = m.Sequence
+	return m.Left == 0, nil
 }
 
-func (r *reader) fetch(ctx context.Context) ([]jetstream.Msg, error) {
+// fetch returns some messages: only when all are here are they visited, which may
+// take its time.
+func (r *reader) fetch(ctx context.Context, c jetstream.Consumer) ([]jetstream.Msg, error) {
 	size := bodiesAtOnce
 	if r.window.HeadersOnly {
 		size = headersAtOnce
 	}
-	ctx, cancel := context.WithTimeout(ctx, silence)
+	asking, cancel := context.WithTimeout(ctx, silence)
 	defer cancel()
-	batch, err := r.consumer.Fetch(min(size, int(r.left)), jetstream.FetchContext(ctx))
+	batch, err := c.FetchNoWait(size)
 	if err != nil {
 		return nil, fmt.Errorf("asking for messages: %w", err)
 	}
 	var found []jetstream.Msg
-	for msg := range batch.Messages() {
-		found = append(found, msg)
+	for {
+		select {
+		case msg, ok := <-batch.Messages():
+			if ok {
+				found = append(found, msg)
+				continue
+			}
+			if len(found) == 0 {
+				return nil, errors.Join(errShort, batch.Error())
+			}
+			return found, nil
+		case <-asking.Done():
+			return found, errors.Join(errShort, ctx.Err())
+		}
 	}
-	if len(found) > 0 {
-		return found, nil
-	}
-	return nil, r.ended(ctx, batch.Error())
 }
 
-// ended returns nil when there is nothing more to read, since the rest was
-// trimmed meanwhile, and otherwise why nothing came.
-func (r *reader) ended(ctx context.Context, why error) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), silence)
-	defer cancel()
-	info, err := r.consumer.Info(ctx)
-	if err == nil && info.NumPending == 0 {
-		return nil
-	}
-	return errors.Join(errors.New("no message came"), why, err)
-}
-
-func message(msg jetstream.Msg) (*Message, error) {
-	meta, err := msg.Metadata()
-	if err != nil {
-		return nil, err
-	}
+func message(msg jetstream.Msg, meta *jetstream.MsgMetadata) (*Message, error) {
 	m := &Message{
 		Sequence: meta.Sequence.Stream, Time: meta.Timestamp, Subject: msg.Subject(),
-		Header: msg.Headers(), Data: msg.Data(), Size: int64(len(msg.Data())),
+		Header: msg.Headers(), Data: msg.Data(), Size: int64(len(msg.Data())), Left: meta.NumPending,
 	}
 	if size := m.Header.Get(headerSize); size != "" { // with HeadersOnly
 		if _, err := fmt.Sscan(size, &m.Size); err != nil {
