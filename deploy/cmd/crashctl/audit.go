@@ -78,15 +78,11 @@ func (c *auditReports) Run(ctx context.Context, s *session) error {
 	if err != nil {
 		return err
 	}
-	js, err := s.connect(ctx, cfg.Queue)
+	js, streams, err := s.queue(ctx, cfg.Queue)
 	if err != nil {
 		return err
 	}
 	defer js.Conn().Close()
-	streams, err := s.streams(ctx, js)
-	if err != nil {
-		return err
-	}
 	ctx, done := working(ctx, js.Conn())
 	defer done()
 	bar := s.bar("audited", 0)

@@ -80,15 +80,11 @@ func (s *session) eachConsumer(ctx context.Context, yes bool, what string, do fu
 	if err != nil {
 		return err
 	}
-	js, err := s.connect(ctx, cfg.Queue)
+	js, streams, err := s.queue(ctx, cfg.Queue)
 	if err != nil {
 		return err
 	}
 	defer js.Conn().Close()
-	streams, err := s.streams(ctx, js)
-	if err != nil {
-		return err
-	}
 	for _, stream := range streams {
 		words := fmt.Sprintf(what, stream)
 		if !yes {

@@ -106,15 +106,11 @@ func (c *replayReports) Run(ctx context.Context, s *session) error {
 	if err != nil {
 		return err
 	}
-	js, err := s.connect(ctx, cfg.NATS)
+	js, streams, err := s.queue(ctx, cfg.NATS)
 	if err != nil {
 		return err
 	}
 	defer js.Conn().Close()
-	streams, err := s.streams(ctx, js)
-	if err != nil {
-		return err
-	}
 	ctx, done := working(ctx, js.Conn())
 	defer done()
 	run := &replay.Run{Plan: plan, Rate: c.Rate, Progress: new(replay.Progress)}

@@ -44,6 +44,20 @@ func (s *session) connect(ctx context.Context, cfg queue.Config) (jetstream.JetS
 	return js, nil
 }
 
+// queue is connect, with the streams of reports that there are.
+func (s *session) queue(ctx context.Context, cfg queue.Config) (jetstream.JetStream, []string, error) {
+	js, err := s.connect(ctx, cfg)
+	if err != nil {
+		return nil, nil, err
+	}
+	streams, err := s.streams(ctx, js)
+	if err != nil {
+		js.Conn().Close()
+		return nil, nil, err
+	}
+	return js, streams, nil
+}
+
 func (s *session) dial(ctx context.Context, cfg queue.Config) (*nats.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
