@@ -23,7 +23,7 @@ import (
 func TestPoisonUnderKills(t *testing.T) {
 	seed := number(t, "E2E_SEED", uint64(time.Now().UnixNano()))
 	t.Logf("E2E_SEED=%d", seed)
-	s := startSystem(t)
+	s := startSystem(t, "UPLOADER_RETRY_MAX=2s") // each uploader counts attempts anew
 	js := s.publisher(t)
 	book := newLedger()
 	c := newClient(s.url, seed, 0)
