@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -132,7 +133,11 @@ func store(t *testing.T, js jetstream.JetStream, stream string, msg *nats.Msg) t
 	if err != nil {
 		t.Fatal(err)
 	}
-	kept, err := s.GetMsg(t.Context(), ack.Sequence)
+	var kept *jetstream.RawStreamMsg
+	eventually(t, "the message is with whoever answers", func() bool { // a replica may, which lags behind
+		kept, err = s.GetMsg(t.Context(), ack.Sequence)
+		return err == nil || !errors.Is(err, jetstream.ErrMsgNotFound)
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
