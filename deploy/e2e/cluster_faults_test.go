@@ -4,7 +4,6 @@ package e2e
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/http"
 	"os"
@@ -158,19 +157,5 @@ func TestQuorumLoss(t *testing.T) {
 // awaitSick waits until a heartbeat is red.
 func awaitSick(t *testing.T, url string) {
 	t.Helper()
-	eventually(t, "waiting for a red heartbeat of "+url, 30*time.Second, func() error {
-		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url+"/__heartbeat__", http.NoBody)
-		if err != nil {
-			return err
-		}
-		response, err := http.DefaultClient.Do(r)
-		if err != nil {
-			return err
-		}
-		_ = response.Body.Close()
-		if response.StatusCode != http.StatusServiceUnavailable {
-			return errors.New("it is " + response.Status)
-		}
-		return nil
-	})
+	awaitHeartbeat(t, url, http.StatusServiceUnavailable)
 }

@@ -344,9 +344,12 @@ func eventually(t *testing.T, what string, within time.Duration, try func() erro
 	}
 }
 
-func awaitHealthy(t *testing.T, url string) {
+func awaitHealthy(t *testing.T, url string) { t.Helper(); awaitHeartbeat(t, url, http.StatusOK) }
+
+// awaitHeartbeat waits until a tier's heartbeat has that status.
+func awaitHeartbeat(t *testing.T, url string, status int) {
 	t.Helper()
-	eventually(t, "waiting for "+url, 30*time.Second, func() error {
+	eventually(t, fmt.Sprintf("waiting for %d of %s", status, url), 30*time.Second, func() error {
 		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url+"/__heartbeat__", http.NoBody)
 		if err != nil {
 			return err
@@ -356,7 +359,7 @@ func awaitHealthy(t *testing.T, url string) {
 			return err
 		}
 		defer response.Body.Close()
-		if text, _ := io.ReadAll(response.Body); response.StatusCode != http.StatusOK {
+		if text, _ := io.ReadAll(response.Body); response.StatusCode != status {
 			return fmt.Errorf("%d: %s", response.StatusCode, text)
 		}
 		return nil
