@@ -27,7 +27,7 @@ type auditReports struct {
 func (*auditReports) Help() string {
 	return `Looks whether every report that the queue got within a window is in the bucket, with all its objects and with the SHA-256 that intake took of each as it arrived; or still waits in the queue, or is a dead letter. It also tells whether messages are missing in the middle of a stream, which nothing that is well ever brings about. It only asks and changes nothing; for what is lost it prints the command that brings it back.
 
-With a ledger (crashctl load writes one) it also tells which of its ids are nowhere.
+With a ledger (crashctl load writes one) it also looks for each of its ids, in the window or not, and tells which are lost, and which are nowhere.
 
 Reports are in the queue for UPLOADER_REPLAY_WINDOW after they were stored, so an audit reaches no further back.
 
@@ -131,6 +131,12 @@ func (c *auditReports) print(s *session, f *audit.Findings, since, until time.Ti
 	}
 	if len(f.Lost) == 0 {
 		return
+	}
+	if first := f.Lost[0].Time.Truncate(time.Second).UTC(); first.Before(since) { // the ledger's
+		since = first
+	}
+	if last := f.Lost[len(f.Lost)-1].Time.Truncate(time.Second).UTC().Add(time.Second); last.After(until) {
+		until = last
 	}
 	words := []string{"crashctl replay --since", since.Format(time.RFC3339), "--until", until.Format(time.RFC3339)}
 	for _, r := range f.Lost {

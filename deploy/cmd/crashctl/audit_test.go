@@ -79,8 +79,8 @@ func TestAuditFindsWhatIsLost(t *testing.T) {
 		t.Errorf("lost %v, want %v: %+v", ids, want, f)
 	}
 	got := crashctl(t, p.environ, "audit", "--since", "1h", "--read")
-	requireWords(t, got.out, "raw_crash/"+p.reports[1].ID.Day()+"/"+string(p.reports[1].ID)+" is missing",
-		"dump_names/"+string(p.reports[2].ID)+" is missing", "dump/"+string(p.reports[3].ID)+" is not what intake received")
+	requireWords(t, got.out, "raw_crash/"+p.reports[1].ID.Day()+"/"+string(p.reports[1].ID)+" is missing\n",
+		"dump_names/"+string(p.reports[2].ID)+" is missing\n", "dump/"+string(p.reports[3].ID)+" is not what intake received")
 	_, command, ok := strings.Cut(got.out, "To bring back what is lost: crashctl ")
 	if !ok {
 		t.Fatalf("no command is offered: %+v", got)
@@ -149,6 +149,18 @@ func TestAuditOfALedger(t *testing.T) {
 	}
 	got := crashctl(t, p.environ, "audit", "--since", "1h", "--ledger", path)
 	requireWords(t, got.out, "4 id(s) in the ledger: 1 nowhere\n", "nowhere: "+string(lost))
+	p.lose(t, p.reports[0])
+	next := nextSecond()
+	write(text)
+	f := p.findings(t, 1, "--ledger", path, "--since", next)
+	if len(f.Unqueued) > 0 || len(f.Lost) != 1 || f.Lost[0].ID != p.reports[0].ID {
+		t.Errorf("with a report that is lost and outside of the window: %+v", f)
+	}
+	got = crashctl(t, p.environ, "audit", "--since", next, "--ledger", path)
+	_, command, _ := strings.Cut(got.out, "To bring back what is lost: crashctl ")
+	if got = crashctl(t, p.environ, strings.Fields(command)...); got.code != 0 || !p.has(t, p.reports[0]) {
+		t.Errorf("%q: %+v", command, got)
+	}
 	write("hello\n")
 	if got := crashctl(t, p.environ, "audit", "--since", "1h", "--ledger", path); got.code != 2 || !strings.Contains(got.errors, "line 1") {
 		t.Errorf("%+v", got)

@@ -43,9 +43,9 @@ func TestReplay(t *testing.T) {
 			t.Errorf("%s: reports %q are stored, want %q; %+v", name, p.which(t), test.stored, got)
 		}
 		requireWords(t, got.out, test.says)
-	}
-	if names := consumers(t, p.js); names != queue.Consumer {
-		t.Errorf("consumers %s are left", names)
+		if names := consumers(t, p.js); names != queue.Consumer {
+			t.Errorf("%s: consumers %s are left", name, names)
+		}
 	}
 	for _, args := range [][]string{
 		{"--since", "yesterday"}, {"--since", "1h", "--until", "2h"}, {"--since", "1h", "--id", "7"}, {"--since", "1h", "--rate", "0"}, {},
@@ -56,6 +56,39 @@ func TestReplay(t *testing.T) {
 	}
 }
 
+// Of a window that begins and ends among the reports, none is replayed that came
+// before or after, and of the others no more a second than was asked for.
+func TestReplayOfAWindow(t *testing.T) {
+	p := newPlant(t, "A", "B")
+	since := nextSecond()
+	for _, product := range []string{"C", "D", "E", "F"} {
+		p.publish(t, product, false)
+	}
+	until := nextSecond()
+	p.publish(t, "G", false)
+	p.upload(t)
+	for _, s := range p.reports {
+		p.lose(t, s)
+	}
+	begun := time.Now()
+	got := crashctl(t, p.environ, "replay", "--since", since, "--until", until, "--rate", "2", "--yes")
+	if got.code != 0 || p.which(t) != "2 3 4 5" {
+		t.Errorf("reports %q are stored; %+v", p.which(t), got)
+	}
+	if took := time.Since(begun); took < 1500*time.Millisecond {
+		t.Errorf("four reports took %v, want three halves of a second at least", took)
+	}
+}
+
+// nextSecond waits until one begins, and returns it as crashctl takes it.
+func nextSecond() string {
+	next := time.Now().UTC().Truncate(time.Second).Add(time.Second)
+	<-time.After(time.Until(next))
+	return next.Format(time.RFC3339)
+}
+
+// consumers names those of the stream. A replay's are made with --yes alone, and
+// removed in the end.
 func consumers(t *testing.T, js jetstream.JetStream) string {
 	t.Helper()
 	s, err := js.Stream(t.Context(), queue.StreamName(0))

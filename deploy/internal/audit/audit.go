@@ -42,8 +42,8 @@ type Report struct {
 
 // Findings are what an audit found.
 type Findings struct {
-	// Reports are the ready messages in the window, each of which is counted in
-	// one of the following.
+	// Reports are the ready messages in the window, and those outside of it that the
+	// ledger lists and that are lost. Each is counted in one of the following.
 	Reports uint64 `json:"reports"`
 	Stored  uint64 `json:"stored"`
 	// Waiting are not stored yet, as they should be in the queue.
@@ -347,7 +347,7 @@ func (a *Audit) sort(ctx context.Context, streams []string) error {
 			a.findings.Lost = append(a.findings.Lost, r)
 		}
 	}
-	slices.SortFunc(a.findings.Lost, func(x, y Report) int { return x.Time.Compare(y.Time) })
+	slices.SortFunc(a.findings.Lost, byTime)
 	return nil
 }
 
@@ -411,19 +411,41 @@ func (a *Audit) ledger(ctx context.Context, streams []string, ids []crash.ID) er
 	if len(missing) == 0 {
 		return nil
 	}
+	return a.findOutside(ctx, streams, missing)
+}
+
+// findOutside looks in all of the queue for reports that are not in the bucket, and
+// were not in the window. What is acknowledged there is lost.
+func (a *Audit) findOutside(ctx context.Context, streams []string, missing map[crash.ID]bool) error {
+	lost := map[crash.ID]Report{}
 	for _, stream := range streams {
 		number, _ := queue.PartitionOf(stream)
 		err := scan.Each(ctx, a.JS, stream, scan.Window{Subject: queue.ReadySubject(number), HeadersOnly: true}, func(m *scan.Message) error {
-			// What is acknowledged there, and is not in the bucket, is lost.
-			if manifest, err := queue.ReadManifest(m.Header); err == nil && m.Sequence > a.floors[stream] {
-				delete(missing, manifest.ID)
+			manifest, err := queue.ReadManifest(m.Header)
+			if err != nil || !missing[manifest.ID] {
+				return nil
 			}
+			if m.Sequence > a.floors[stream] { // it waits, whatever became of others
+				delete(missing, manifest.ID)
+				return nil
+			}
+			lost[manifest.ID] = Report{manifest.ID, stream, m.Sequence, m.Time, layout.RawCrash(manifest.ID) + " is missing"}
 			return nil
 		})
 		if err != nil {
 			return err
 		}
 	}
-	a.findings.Unqueued = append(a.findings.Unqueued, slices.Sorted(maps.Keys(missing))...)
+	for _, id := range slices.Sorted(maps.Keys(missing)) {
+		if r, ok := lost[id]; ok {
+			a.findings.Reports++
+			a.findings.Lost = append(a.findings.Lost, r)
+		} else {
+			a.findings.Unqueued = append(a.findings.Unqueued, id)
+		}
+	}
+	slices.SortFunc(a.findings.Lost, byTime)
 	return nil
 }
+
+func byTime(x, y Report) int { return x.Time.Compare(y.Time) }
