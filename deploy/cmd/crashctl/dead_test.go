@@ -124,6 +124,22 @@ func TestDeadListAndShow(t *testing.T) {
 	}
 }
 
+// Of a damaged report it is told which part still is what intake received.
+func TestDeadShowOfADamagedReport(t *testing.T) {
+	js, environ := applied(t)
+	g := &graveyard{js: js, environ: environ}
+	msg, err := queue.Encode(nil, sealed(t, 10), queue.InlineLimit(queue.MaxPayload))
+	if err != nil {
+		t.Fatal(err)
+	}
+	msg.Data[len(msg.Data)-1] ^= 1 // of the last part
+	g.bury(t, msg, "damaged", "not what intake received")
+	got := crashctl(t, environ, "dead", "show", "--all")
+	if n := strings.Count(got.out, ": damaged\n"); n != 1 || strings.Count(got.out, ": intact\n") != 1 {
+		t.Errorf("%d parts are damaged: %+v", n, got)
+	}
+}
+
 func TestDeadSave(t *testing.T) {
 	g := bury(t)
 	letters := g.list(t)
