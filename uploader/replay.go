@@ -32,6 +32,10 @@ func NewReplayer(ctx context.Context, cfg Config, js jetstream.JetStream, waitin
 	return &Replayer{u: u, waiting: waiting}, nil
 }
 
+// Probe returns nil when the bucket takes an object: the one that uploaders put when
+// they try it.
+func (r *Replayer) Probe(ctx context.Context) error { return r.u.store.Probe(ctx) }
+
 // Store puts the report of a ready message of the stream into the bucket. While
 // the bucket takes nothing at all, or the queue is away, it waits, until ctx ends.
 // The error otherwise says why this report cannot be stored.

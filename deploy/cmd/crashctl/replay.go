@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -60,6 +62,7 @@ type replayReports struct {
 	ID      []string `help:"Only the reports with these ids."`
 	Rule    []string `help:"Only reports that these throttle rules let in."`
 	Rate    float64  `default:"20" help:"How many reports a second at the most."`
+	Resume  string   `help:"Go on with a replay that was interrupted, by the name that it gave itself; it does not do again what it had done."`
 	Yes     bool     `help:"Do it. Without this flag nothing is changed."`
 }
 
@@ -69,7 +72,7 @@ func (*replayReports) Help() string {
 
 Without --yes it only counts what it would do. With --product or --rule it reads every report of the window for that.
 
-Uploaders keep precedence: while more than 100 reports wait for them it waits too, and so it does while the bucket takes nothing. When it is interrupted, it prints the command that goes on where it was left, within an hour; until then its window is kept from being trimmed.
+Uploaders keep precedence: while more than 100 reports wait for them it waits too, and so it does when the bucket goes away meanwhile. When it is interrupted, it prints the command that goes on where it was left, within an hour; until then its window is kept from being trimmed. Without --resume all of the window is replayed, whatever was done before.
 
 ` + needs + `
 and the uploader's, since it does the uploader's work:
@@ -85,8 +88,10 @@ Its NATS user must be allowed to publish to $JS.API.> and $JS.ACK.>, and to subs
 Exit codes:
 
     0  all is stored, or (without --yes) shown
-    1  some reports could not be stored or read; the output names them
-    2  wrong usage or settings, no connection, no answer, or interrupted
+    1  some reports could not be stored or read, or an --id is not in the window;
+       the output names them
+    2  wrong usage or settings, no connection, no answer, a bucket that takes
+       nothing, or interrupted
 
 Examples:
 
@@ -113,27 +118,72 @@ func (c *replayReports) Run(ctx context.Context, s *session) error {
 	defer js.Conn().Close()
 	ctx, done := working(ctx, js.Conn())
 	defer done()
-	run := &replay.Run{Plan: plan, Rate: c.Rate, Progress: new(replay.Progress)}
+	run := &replay.Run{Plan: plan, Name: c.Resume, Rate: c.Rate, Progress: new(replay.Progress)}
 	if c.Yes {
-		say(s.progress, "If this is interrupted, go on with:", c.command(plan))
-		if err := run.Hold(ctx, js, streams); err != nil {
-			return cmp.Or(context.Cause(ctx), err)
+		if run.Store, err = s.store(ctx, cfg, js); err == nil {
+			err = c.hold(ctx, s, js, run, streams)
 		}
 	}
-	if run.Extents, err = c.look(ctx, s, js, plan, streams); err != nil {
+	if err == nil {
+		err = c.look(ctx, s, js, run, streams)
+	}
+	if err != nil {
 		return cmp.Or(context.Cause(ctx), err)
+	}
+	missing := plan.Missing(run.Extents)
+	for _, id := range missing {
+		say(s.out, "not in the window:", id)
 	}
 	if !c.Yes {
 		say(s.out, "would put them into bucket", cfg.Bucket, "again")
 		say(s.out, "Nothing was changed. To do it, add --yes")
-		return nil
-	}
-	r, err := uploader.NewReplayer(ctx, cfg, js, func(err error) { say(s.progress, "waiting:", err) })
-	if err != nil {
+	} else if err := c.carryOut(ctx, s, run); err != nil {
 		return err
 	}
-	run.Store = r.Store
-	return c.carryOut(ctx, s, run)
+	if len(missing) > 0 {
+		return &exit{exitTrouble, fmt.Errorf("%d of %d ids are not in the window", len(missing), len(plan.IDs))}
+	}
+	return nil
+}
+
+// store returns what puts reports into the bucket, once that takes something.
+func (s *session) store(ctx context.Context, cfg uploader.Config, js jetstream.JetStream) (replay.Store, error) {
+	r, err := uploader.NewReplayer(ctx, cfg, js, s.seldom("waiting:"))
+	if err != nil {
+		return nil, err
+	}
+	if err := r.Probe(ctx); err != nil {
+		return nil, fmt.Errorf("bucket %s takes nothing: %w", cfg.Bucket, err)
+	}
+	return r.Store, nil
+}
+
+// hold keeps the window from being trimmed.
+func (c *replayReports) hold(ctx context.Context, s *session, js jetstream.JetStream, run *replay.Run, streams []string) error {
+	if run.Name != "" {
+		return run.GoOn(ctx, js, streams)
+	}
+	run.Name = strconv.FormatInt(time.Now().UnixMilli(), 36)
+	say(s.progress, "If this is interrupted, go on with:", c.command(run))
+	return run.Hold(ctx, js, streams)
+}
+
+// sayAgain is how often the same kind of trouble is told at the most.
+const sayAgain = 30 * time.Second
+
+// seldom returns a function that tells people of an error, unless it did so not long
+// ago; it may be called by several at once.
+func (s *session) seldom(what string) func(error) {
+	var mu sync.Mutex
+	var said time.Time
+	return func(err error) {
+		mu.Lock()
+		defer mu.Unlock()
+		if time.Since(said) >= sayAgain {
+			said = time.Now()
+			say(s.progress, what, err)
+		}
+	}
 }
 
 func (c *replayReports) plan() (*replay.Plan, error) {
@@ -143,6 +193,15 @@ func (c *replayReports) plan() (*replay.Plan, error) {
 	}
 	if c.Rate <= 0 {
 		return nil, fmt.Errorf("--rate has to be above 0, not %v", c.Rate)
+	}
+	for _, values := range [][]string{c.Product, c.Rule, c.ID} {
+		// An empty one is of a shell's variable that is not set, and would mean all.
+		if values != nil && len(values) == 0 || slices.Contains(values, "") {
+			return nil, errors.New("--product, --rule and --id must not be empty")
+		}
+	}
+	if c.Resume != "" && (!c.Yes || c.Until.IsZero()) {
+		return nil, errors.New("--resume goes with all that the interrupted replay printed")
 	}
 	p := &replay.Plan{Since: since, Until: until, Products: c.Product, Rules: c.Rule}
 	for _, text := range c.ID {
@@ -156,30 +215,42 @@ func (c *replayReports) plan() (*replay.Plan, error) {
 }
 
 // look prints what the plan comes to.
-func (c *replayReports) look(ctx context.Context, s *session, js jetstream.JetStream, plan *replay.Plan, streams []string) ([]replay.Extent, error) {
-	say(s.out, "from", plan.Since.Format(time.RFC3339), "until", plan.Until.Format(time.RFC3339))
-	var extents []replay.Extent
+func (c *replayReports) look(ctx context.Context, s *session, js jetstream.JetStream, run *replay.Run, streams []string) error {
+	say(s.out, "from", run.Plan.Since.Format(time.RFC3339), "until", run.Plan.Until.Format(time.RFC3339))
+	var total uint64
 	for _, stream := range streams {
 		bar := s.bar("looking at "+stream, 0)
-		e, err := plan.Look(ctx, js, stream, bar.left)
+		e, err := run.Plan.Look(ctx, js, stream, run.Before(stream), bar.left)
 		bar.end()
 		if err != nil {
-			return nil, err
+			return err
 		}
-		line := fmt.Sprintf("%s: %s report(s), %s", stream, comma(e.Reports), humanize.IBytes(uint64(e.Bytes)))
-		if e.Others > 0 {
-			line += fmt.Sprintf("; %s other(s) left out", comma(e.Others))
-		}
-		if e.Unread > 0 {
-			line += fmt.Sprintf("; %s that cannot be read", comma(e.Unread))
-		}
-		if e.Begins.After(plan.Since) {
-			line += "; it has nothing from before " + e.Begins.UTC().Format(time.RFC3339)
-		}
-		say(s.out, line)
-		extents = append(extents, e)
+		say(s.out, describe(e, run.Plan.Since))
+		total += e.Reports
+		run.Extents = append(run.Extents, e)
 	}
-	return extents, nil
+	takes := time.Duration(float64(total) / c.Rate * float64(time.Second)).Round(time.Second)
+	if takes > 0 {
+		say(s.out, fmt.Sprintf("at %v a second that takes %s", c.Rate, takes))
+	}
+	return nil
+}
+
+func describe(e replay.Extent, since time.Time) string {
+	line := fmt.Sprintf("%s: %s report(s), %s", e.Stream, comma(e.Reports), humanize.IBytes(uint64(e.Bytes)))
+	if e.Done > 0 {
+		line += fmt.Sprintf("; %s seen to before", comma(e.Done))
+	}
+	if e.Others > 0 {
+		line += fmt.Sprintf("; %s other(s) left out", comma(e.Others))
+	}
+	if e.Unread > 0 {
+		line += fmt.Sprintf("; %s that cannot be read", comma(e.Unread))
+	}
+	if e.Begins.After(since) {
+		line += "; it has nothing from before " + e.Begins.UTC().Format(time.RFC3339)
+	}
+	return line
 }
 
 // carryOut replays and tells how that goes.
@@ -207,7 +278,7 @@ func (c *replayReports) carryOut(ctx context.Context, s *session, run *replay.Ru
 	stop()
 	say(s.out, comma(progress.Stored.Load()), "report(s) are stored again")
 	if err != nil {
-		say(s.out, "Not all of them: to go on,", c.command(run.Plan))
+		say(s.out, "Not all of them: to go on,", c.command(run))
 		return cmp.Or(context.Cause(ctx), err)
 	}
 	if n := progress.Failed.Load(); n > 0 {
@@ -216,8 +287,9 @@ func (c *replayReports) carryOut(ctx context.Context, s *session, run *replay.Ru
 	return nil
 }
 
-// command is the one that goes on with a plan.
-func (c *replayReports) command(p *replay.Plan) string {
+// command is the one that goes on with a run.
+func (c *replayReports) command(run *replay.Run) string {
+	p := run.Plan
 	words := []string{"crashctl replay --since", p.Since.Format(time.RFC3339), "--until", p.Until.Format(time.RFC3339)}
 	add := func(flag string, values []string) {
 		for _, v := range values {
@@ -227,7 +299,7 @@ func (c *replayReports) command(p *replay.Plan) string {
 	add("--product", c.Product)
 	add("--rule", c.Rule)
 	add("--id", c.ID)
-	return strings.Join(append(words, "--rate", fmt.Sprint(c.Rate), "--yes"), " ")
+	return strings.Join(append(words, "--rate", fmt.Sprint(c.Rate), "--resume", run.Name, "--yes"), " ")
 }
 
 // quote writes a word as a shell reads it.

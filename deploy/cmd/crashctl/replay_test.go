@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/yagi-crash/yagi/pkg/crash"
 	"github.com/yagi-crash/yagi/pkg/queue"
 )
 
@@ -49,6 +50,8 @@ func TestReplay(t *testing.T) {
 	}
 	for _, args := range [][]string{
 		{"--since", "yesterday"}, {"--since", "1h", "--until", "2h"}, {"--since", "1h", "--id", "7"}, {"--since", "1h", "--rate", "0"}, {},
+		{"--since", "1h", "--product", ""}, {"--since", "1h", "--id", ""}, {"--since", "1h", "--resume", "me"},
+		{"--since", "1h", "--until", "1m", "--resume", "me"},
 	} {
 		if got := crashctl(t, p.environ, append([]string{"replay", "--yes"}, args...)...); got.code != 2 {
 			t.Errorf("%v: %+v", args, got)
@@ -125,19 +128,28 @@ func TestReplayOfADamagedReport(t *testing.T) {
 	}
 }
 
-// What is interrupted goes on with the command that it printed.
+// What is interrupted goes on with the command that it printed, also when much came
+// after the window. Without --resume all of the window is replayed.
 func TestReplayIsInterrupted(t *testing.T) {
 	p := newPlant(t, "A", "B", "C", "D", "E", "F")
-	for _, s := range p.reports {
-		p.lose(t, s)
+	loseAll := func() {
+		for _, s := range p.reports {
+			if p.has(t, s) {
+				p.lose(t, s)
+			}
+		}
 	}
+	window := []string{"replay", "--since", "1h", "--until", nextSecond(), "--yes"}
+	for i := range 300 {
+		p.publish(t, fmt.Sprint("later", i), false)
+	}
+	p.upload(t)
+	loseAll()
 	ctx, interrupt := context.WithCancel(t.Context())
 	var stdout, stderr bytes.Buffer
 	ended := make(chan int)
-	go func() {
-		ended <- run(ctx, []string{"replay", "--since", "1h", "--rate", "2", "--yes"}, p.environ, &stdout, &stderr)
-	}()
-	eventually(t, "some reports are stored", func() bool { return len(p.which(t)) >= 3 })
+	go func() { ended <- run(ctx, append(window, "--rate", "2"), p.environ, &stdout, &stderr) }()
+	eventually(t, "some reports are stored", func() bool { return len(strings.Fields(p.which(t))) >= 2 })
 	interrupt()
 	if code := <-ended; code != 2 {
 		t.Errorf("exit code %d, %s", code, &stderr)
@@ -146,19 +158,44 @@ func TestReplayIsInterrupted(t *testing.T) {
 	if !ok {
 		t.Fatalf("no command to go on with in %q", &stdout)
 	}
+	command, _, _ = strings.Cut(command, "\n")
 	before := strings.Fields(p.which(t))
-	for _, s := range p.reports {
-		if p.has(t, s) {
-			p.lose(t, s) // so that what is stored twice is seen
-		}
-	}
-	got := crashctl(t, p.environ, strings.Fields(strings.SplitN(command, "\n", 2)[0])...)
+	loseAll() // so that what is stored twice is seen
+	begun := time.Now()
+	got := crashctl(t, p.environ, strings.Fields(command)...)
 	after := strings.Fields(p.which(t))
-	if got.code != 0 || len(before)+len(after) != len(p.reports) {
+	if got.code != 0 || len(before)+len(after) != 6 {
 		t.Errorf("first reports %v were stored, then %v; %+v", before, after, got)
+	}
+	if took := time.Since(begun); took > 20*time.Second { // the queue has much more than that behind the window
+		t.Errorf("going on took %v", took)
 	}
 	if names := consumers(t, p.js); names != queue.Consumer {
 		t.Errorf("consumers %s are left", names)
+	}
+	if got := crashctl(t, p.environ, strings.Fields(command)...); got.code != 2 || !strings.Contains(got.errors, "no such replay") {
+		t.Errorf("a second time: %+v", got)
+	}
+	if got := crashctl(t, p.environ, window...); got.code != 0 || p.which(t) != "0 1 2 3 4 5" {
+		t.Errorf("anew, reports %q are stored: %+v", p.which(t), got)
+	}
+}
+
+// An id that is not in the window is named; what can never be stored is seen before
+// anything is begun.
+func TestReplayOfNothing(t *testing.T) {
+	p := newPlant(t, "A")
+	stray := string(crash.NewID(time.Now(), crash.Accept))
+	for _, yes := range [][]string{nil, {"--yes"}} {
+		args := append([]string{"replay", "--since", "1h", "--id", stray, "--id", string(p.reports[0].ID)}, yes...)
+		got := crashctl(t, p.environ, args...)
+		if got.code != 1 || !strings.Contains(got.out, "not in the window: "+stray+"\n") {
+			t.Errorf("%v: %+v", yes, got)
+		}
+	}
+	got := crashctl(t, append(p.environ, "S3_BUCKET=misspelt"), "replay", "--since", "1h", "--yes")
+	if got.code != 2 || !strings.Contains(got.errors, "bucket misspelt takes nothing") {
+		t.Errorf("%+v", got)
 	}
 }
 

@@ -32,14 +32,14 @@ type Plan struct {
 	Rules    []string   `json:"rules"`
 }
 
-// consumer is the name of the durable consumers that keep how far the replay has
-// come: the same for the same plan, so that what was interrupted can go on.
-func (p *Plan) consumer() (string, error) {
+// consumer is the name of the durable consumers that keep how far a run of the plan
+// has come. It has a hash of the plan in it: no run goes on with another plan.
+func (p *Plan) consumer(run string) (string, error) {
 	text, err := json.Marshal(p)
 	if err != nil {
 		return "", fmt.Errorf("writing the plan: %w", err)
 	}
-	return fmt.Sprintf("replay-%x", sha256.Sum256(text))[:len("replay-")+12], nil
+	return fmt.Sprintf("replay-%.12x-%s", sha256.Sum256(text), run), nil
 }
 
 // chosen tells whether the plan is about this ready message. One that says nothing
@@ -82,6 +82,9 @@ func fits(wanted []string, got string) bool { return len(wanted) == 0 || slices.
 // Extent is what a plan comes to in one stream.
 type Extent struct {
 	Stream string `json:"stream"`
+	// Done are messages of the window that an interrupted run had come to; they
+	// are counted in none of the following.
+	Done uint64 `json:"done"`
 	// Reports are those that fit, Bytes their sizes together.
 	Reports uint64 `json:"reports"`
 	Bytes   int64  `json:"bytes"`
@@ -92,14 +95,17 @@ type Extent struct {
 	// Last is the sequence of the last ready message in the window; 0 when there
 	// is none.
 	Last uint64 `json:"last"`
+	// Found are those of the plan's IDs that are in the window.
+	Found []crash.ID `json:"found"`
 	// Begins is when the stream got the oldest message that it still has; zero
 	// when it has none.
 	Begins time.Time `json:"begins"`
 }
 
-// Look finds out what a plan comes to, and changes nothing. seen is called for
-// each message of the window, with how many are left in its stream.
-func (p *Plan) Look(ctx context.Context, js jetstream.JetStream, stream string, seen func(left uint64)) (Extent, error) {
+// Look finds out what a plan comes to in a stream after the message done, and
+// changes nothing. seen is called for each message of the window, with how many are
+// left in its stream.
+func (p *Plan) Look(ctx context.Context, js jetstream.JetStream, stream string, done uint64, seen func(left uint64)) (Extent, error) {
 	e := Extent{Stream: stream}
 	s, err := js.Stream(ctx, stream)
 	if err != nil {
@@ -114,6 +120,14 @@ func (p *Plan) Look(ctx context.Context, js jetstream.JetStream, stream string, 
 	err = scan.Each(ctx, js, stream, window, func(m *scan.Message) error {
 		seen(m.Left)
 		e.Last = m.Sequence
+		manifest, err := queue.ReadManifest(m.Header)
+		if err == nil && slices.Contains(p.IDs, manifest.ID) {
+			e.Found = append(e.Found, manifest.ID)
+		}
+		if m.Sequence <= done {
+			e.Done++
+			return nil
+		}
 		ok, err := p.chosen(ctx, reader, stream, m.Header, m.Data)
 		switch {
 		case ctx.Err() != nil:
@@ -129,6 +143,13 @@ func (p *Plan) Look(ctx context.Context, js jetstream.JetStream, stream string, 
 		return nil
 	})
 	return e, err
+}
+
+// Missing lists the plan's IDs that none of the extents has found.
+func (p *Plan) Missing(extents []Extent) []crash.ID {
+	return slices.DeleteFunc(slices.Clone(p.IDs), func(id crash.ID) bool {
+		return slices.ContainsFunc(extents, func(e Extent) bool { return slices.Contains(e.Found, id) })
+	})
 }
 
 // sizeOf returns the size of a message's report.

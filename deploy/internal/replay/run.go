@@ -49,7 +49,9 @@ type Progress struct {
 
 // Run is a plan that is carried out.
 type Run struct {
-	Plan    *Plan
+	Plan *Plan
+	// Name tells this run from others of the same plan.
+	Name    string
 	Extents []Extent // what Look found, of every stream
 	// Rate is how many reports are stored a second at the most.
 	Rate     float64
@@ -63,17 +65,15 @@ type Run struct {
 	consumers map[string]jetstream.Consumer // by stream
 }
 
-// Hold makes the consumers that keep how far the replay has come, and that keep its
+// ErrNoRun means that there is no run of that name and plan to go on with.
+var ErrNoRun = errors.New("there is no such replay to go on with")
+
+// Hold makes the consumers that keep how far the run has come, and that keep its
 // window from being trimmed from now on. It comes before Look.
 func (r *Run) Hold(ctx context.Context, js jetstream.JetStream, streams []string) error {
-	name, err := r.Plan.consumer()
-	if err != nil {
-		return err
-	}
-	r.js, r.consumers = js, map[string]jetstream.Consumer{}
-	for _, stream := range streams {
+	return r.hold(js, streams, func(stream, name string) (jetstream.Consumer, error) {
 		number, _ := queue.PartitionOf(stream)
-		r.consumers[stream], err = js.CreateOrUpdateConsumer(ctx, stream, jetstream.ConsumerConfig{
+		return js.CreateConsumer(ctx, stream, jetstream.ConsumerConfig{
 			Durable:           name,
 			Description:       "A replay by an operator",
 			FilterSubject:     queue.ReadySubject(number),
@@ -85,11 +85,42 @@ func (r *Run) Hold(ctx context.Context, js jetstream.JetStream, streams []string
 			MaxAckPending:     2 * workers,
 			InactiveThreshold: keepFor,
 		})
-		if err != nil {
-			return fmt.Errorf("making consumer %s on %s: %w", name, stream, err)
+	})
+}
+
+// GoOn is Hold for a run that was interrupted. The error wraps ErrNoRun when that is
+// over, or longer ago than keepFor, or was of another plan.
+func (r *Run) GoOn(ctx context.Context, js jetstream.JetStream, streams []string) error {
+	return r.hold(js, streams, func(stream, name string) (jetstream.Consumer, error) {
+		c, err := js.Consumer(ctx, stream, name)
+		if errors.Is(err, jetstream.ErrConsumerNotFound) {
+			return nil, fmt.Errorf("%w: %s", ErrNoRun, r.Name)
+		}
+		return c, err
+	})
+}
+
+func (r *Run) hold(js jetstream.JetStream, streams []string, get func(stream, name string) (jetstream.Consumer, error)) error {
+	name, err := r.Plan.consumer(r.Name)
+	if err != nil {
+		return err
+	}
+	r.js, r.consumers = js, map[string]jetstream.Consumer{}
+	for _, stream := range streams {
+		if r.consumers[stream], err = get(stream, name); err != nil {
+			return fmt.Errorf("consumer %s of %s: %w", name, stream, err)
 		}
 	}
 	return nil
+}
+
+// Before returns the last message of a stream up to which the run had come when it
+// was held.
+func (r *Run) Before(stream string) uint64 {
+	if c := r.consumers[stream]; c != nil {
+		return c.CachedInfo().AckFloor.Stream
+	}
+	return 0
 }
 
 // letGo removes the consumers once all is done.
@@ -196,18 +227,17 @@ func (r *replaying) work(ctx context.Context) error {
 			continue
 		}
 		msg, err := r.next(ctx)
-		switch {
-		case err != nil && ctx.Err() == nil: // the queue is away, and comes back
-			if _, err := r.done(ctx); gone(err) {
-				return err
-			}
-			pause(ctx, lookEvery)
-		case msg != nil:
+		if msg != nil {
 			r.handle(ctx, msg)
-		default:
-			if done, err := r.done(ctx); done || gone(err) {
-				return err
+			if !r.past.Load() {
+				continue
 			}
+		}
+		if done, err := r.done(ctx); done || gone(err) {
+			return err
+		}
+		if err != nil { // the queue is away, and comes back
+			pause(ctx, lookEvery)
 		}
 	}
 	return context.Cause(ctx)
