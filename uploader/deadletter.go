@@ -34,8 +34,8 @@ func ruleOf(class string) strikes.Rule {
 		return strikes.Rule{Strikes: 1, Always: true}
 	case classDamaged, classIncomplete: // nothing to do with the store
 		return strikes.Rule{Strikes: enough, Always: true}
-	case objstore.ClassRefused: // for what it is, since the probe is not
-		return strikes.Rule{Strikes: enough}
+	case objstore.ClassRefused: // for what it is, since the same of others is not
+		return strikes.Rule{Strikes: enough, Others: true}
 	case objstore.ClassDenied, objstore.ClassNoSuchBucket, objstore.ClassTooLarge, objstore.Class5xx,
 		objstore.ClassTimeout, objstore.ClassUnreachable, objstore.ClassOther, classPanic:
 		return strikes.Rule{Strikes: enough, Age: longEnough, Others: true}

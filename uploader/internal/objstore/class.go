@@ -23,7 +23,7 @@ const (
 	ClassDigest       = "digest"         // the body is not what its SHA-256 says
 	ClassTooLarge     = "too_large"      // for the store, or for what is before it
 	ClassNoRoom       = "no_room"        // the store, or the bucket's quota, is full
-	ClassRefused      = "refused"        // the store says no for another reason
+	ClassRefused      = "refused"        // the store says that the request is wrong (400)
 	Class5xx          = "5xx"            // the store's own trouble
 	ClassOther        = "other"
 )
@@ -88,8 +88,10 @@ func classOfStatus(status int) string {
 		return ClassSlowDown
 	case status >= http.StatusInternalServerError:
 		return Class5xx
-	case status >= http.StatusBadRequest:
+	case status == http.StatusBadRequest:
 		return ClassRefused
+	case status > http.StatusBadRequest: // 405, 409 and 412, for example: a state of the store
+		return ClassOther
 	}
 	return ""
 }

@@ -17,9 +17,9 @@ type Rule struct {
 	// was seen to be well since the one before, since failures in a row may have
 	// one cause.
 	Always bool
-	// Others has the same part of another report be stored, in a PUT that began
-	// after the first strike: that the store takes a probe, or other parts, does
-	// not show that it would take this one.
+	// Others has a failure be a strike only if the same part of another report was
+	// stored since the one before, in a PUT that began after it: that the store
+	// takes a probe, or other parts, does not show that it would take this one.
 	Others bool
 }
 
@@ -42,12 +42,14 @@ type Counter struct {
 	counts map[Report]*count
 }
 
-// count is how it stands with a report.
+// count is how it stands with a report. Another part that fails, or trouble of another
+// kind, which has another rule, is counted from the beginning.
 type count struct {
+	rule        Rule
+	part        string
 	strikes     int
 	well        uint64 // Counter.well at the last strike
-	part        string // that failed last
-	others      bool   // took that part since the first strike
+	others      bool   // took that part since the last strike
 	first, last time.Time
 }
 
@@ -61,17 +63,15 @@ func (c *Counter) Failed(r Report, part string, rule Rule, now time.Time) (giveU
 	defer c.mu.Unlock()
 	n := c.counts[r]
 	switch {
-	case n == nil:
+	case n == nil || n.rule != rule || n.part != part:
 		n = c.begin(r, now)
-	case n.well == c.well && !rule.Always:
+		n.rule, n.part = rule, part
+	case n.well == c.well && !rule.Always, rule.Others && !n.others:
 		return false
 	}
-	if n.part != part {
-		n.part, n.others = part, false
-	}
 	n.strikes++
-	n.well, n.last = c.well, now
-	return n.strikes >= rule.Strikes && now.Sub(n.first) >= rule.Age && (!rule.Others || n.others)
+	n.well, n.others, n.last = c.well, false, now
+	return n.strikes >= rule.Strikes && now.Sub(n.first) >= rule.Age
 }
 
 // begin makes a count for a report that has none. The caller holds mu.
@@ -79,7 +79,7 @@ func (c *Counter) begin(r Report, now time.Time) *count {
 	if c.counts == nil {
 		c.counts = map[Report]*count{}
 	}
-	if len(c.counts) >= most {
+	if _, there := c.counts[r]; !there && len(c.counts) >= most {
 		var oldest Report
 		var at time.Time
 		for report, n := range c.counts {
@@ -107,7 +107,7 @@ func (c *Counter) Stored(part string, began time.Time) {
 	defer c.mu.Unlock()
 	c.well++
 	for _, n := range c.counts {
-		n.others = n.others || n.part == part && began.After(n.first)
+		n.others = n.others || n.part == part && began.After(n.last)
 	}
 }
 

@@ -42,10 +42,10 @@ func TestGivesUp(t *testing.T) {
 		"it was stored in between":             {definite, []string{fails, well, fails, isStored, well, fails}, false},
 		"when only probes succeed":             {doubtful, []string{fails, well, fails, well, fails, well, fails}, false},
 		"when one report was stored before":    {doubtful, []string{stored, fails, well, fails, well, fails}, false},
-		"when one report was stored":           {doubtful, []string{fails, well, fails, stored, fails}, true},
-		"when one was stored, and late":        {doubtful, []string{fails, well, fails, well, fails, stored, fails}, true},
+		"when one report was stored":           {doubtful, []string{fails, stored, fails, well, fails, well, fails}, false},
+		"when others are stored each time":     {doubtful, []string{fails, stored, fails, well, fails, stored, fails}, true},
 		"too soon":                             {passing, []string{fails, stored, fails, stored, fails, stored, fails}, false},
-		"after an hour":                        {passing, []string{fails, stored, fails, anHour, well, fails}, true},
+		"after an hour":                        {passing, []string{fails, stored, fails, anHour, stored, fails}, true},
 		"an hour after an outage":              {passing, []string{fails, stored, anHour, unwell, well, fails, well, fails, stored, fails}, false},
 		"an hour with nothing but the failure": {passing, []string{fails, anHour, fails, fails}, false},
 	} {
@@ -80,6 +80,33 @@ func TestGivesUp(t *testing.T) {
 				t.Errorf("given up: %t, want %t", got, test.want)
 			}
 		})
+	}
+}
+
+// What fails for one cause after another, or at one part after another, is not given
+// up by the rule of the last one alone.
+func TestTroublesAreCountedApart(t *testing.T) {
+	var c Counter
+	r := Report{Stream: "CRASHES_0", Sequence: 7}
+	now := time.Unix(0, 0)
+	fail := func(part string, rule Rule) bool {
+		now = now.Add(time.Second)
+		c.Well()
+		return c.Failed(r, part, rule, now)
+	}
+	for range 9 {
+		fail("dump", Rule{Strikes: 3, Age: time.Hour})
+	}
+	if fail("dump", Rule{Strikes: 3}) {
+		t.Error("given up by its first failure of another kind")
+	}
+	fail("dump", Rule{Strikes: 3})
+	if fail("raw_crash", Rule{Strikes: 3}) {
+		t.Error("given up by its first failure at another part")
+	}
+	fail("raw_crash", Rule{Strikes: 3})
+	if !fail("raw_crash", Rule{Strikes: 3}) {
+		t.Error("not given up")
 	}
 }
 
