@@ -6,12 +6,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/yagi-crash/yagi/deploy/internal/audit"
-	"github.com/yagi-crash/yagi/deploy/internal/lookup"
 	"github.com/yagi-crash/yagi/pkg/crash"
 )
 
@@ -71,10 +72,7 @@ func (c *auditReports) Run(ctx context.Context, s *session) error {
 	if cfg.Bucket == "" {
 		return errors.New("S3_BUCKET is not set")
 	}
-	b, err := lookup.Open(ctx, cfg.Bucket)
-	if err == nil {
-		err = b.Check(ctx)
-	}
+	b, err := s.bucket(ctx, cfg.Bucket)
 	if err != nil {
 		return err
 	}
@@ -83,6 +81,9 @@ func (c *auditReports) Run(ctx context.Context, s *session) error {
 		return err
 	}
 	defer js.Conn().Close()
+	if err := complete(streams, cfg.Queue); err != nil {
+		return err
+	}
 	ctx, done := working(ctx, js.Conn())
 	defer done()
 	bar := s.bar("audited", 0)
@@ -103,25 +104,28 @@ func (c *auditReports) Run(ctx context.Context, s *session) error {
 	} else {
 		c.print(s, found, since, until)
 	}
-	if err == nil && len(found.Lost)+len(found.Gaps)+len(found.Unqueued) > 0 {
+	if err == nil && len(found.Lost)+len(found.Unsure)+len(found.Gaps)+len(found.Unqueued) > 0 {
 		err = &exit{code: exitTrouble}
 	}
 	return err
 }
 
-// mostIDs is how many ids the command for a replay names; for more it takes the
-// whole window.
-const mostIDs = 20
-
 func (c *auditReports) print(s *session, f *audit.Findings, since, until time.Time) {
 	say(s.out, "from", since.Format(time.RFC3339), "until", until.Format(time.RFC3339))
-	say(s.out, fmt.Sprintf("%s report(s) in the queue: %s stored, %s waiting, %s dead letter(s), %s lost",
-		comma(f.Reports), comma(f.Stored), comma(f.Waiting), comma(f.Dead), comma(uint64(len(f.Lost)))))
+	line := fmt.Sprintf("%s report(s) in the queue: %s stored, %s waiting, %s dead letter(s), %s lost",
+		comma(f.Reports), comma(f.Stored), comma(f.Waiting), comma(f.Dead), comma(uint64(len(f.Lost))))
+	if len(f.Unsure) > 0 {
+		line += fmt.Sprintf(", %s lost or waiting", comma(uint64(len(f.Unsure))))
+	}
+	say(s.out, line)
 	if c.Ledger != "" {
 		say(s.out, fmt.Sprintf("%s id(s) in the ledger: %s nowhere", comma(uint64(f.Ledger)), comma(uint64(len(f.Unqueued)))))
 	}
 	for _, r := range f.Lost {
-		say(s.out, fmt.Sprintf("lost: %s (message %d of %s): %s", cmp.Or(string(r.ID), "a report"), r.Sequence, r.Stream, r.What))
+		say(s.out, "lost:", finding(r))
+	}
+	for _, r := range f.Unsure {
+		say(s.out, "not in the bucket:", finding(r))
 	}
 	for _, gap := range f.Gaps {
 		say(s.out, "missing in the stream:", gap)
@@ -129,22 +133,40 @@ func (c *auditReports) print(s *session, f *audit.Findings, since, until time.Ti
 	for _, id := range f.Unqueued {
 		say(s.out, "nowhere:", id)
 	}
-	if len(f.Lost) == 0 {
-		return
+	if bring := slices.Concat(f.Lost, f.Unsure); len(bring) > 0 {
+		say(s.out, "To bring back what is lost:", replayOf(bring))
 	}
-	if first := f.Lost[0].Time.Truncate(time.Second).UTC(); first.Before(since) { // the ledger's
-		since = first
+}
+
+func finding(r audit.Report) string {
+	return fmt.Sprintf("%s (message %d of %s): %s", cmp.Or(string(r.ID), "a report"), r.Sequence, r.Stream, r.What)
+}
+
+// mostIDs is how many ids the command for a replay names; for more it takes all
+// reports of their time.
+const mostIDs = 20
+
+// replayOf is the command that replays reports: no more of the window than has to be.
+func replayOf(reports []audit.Report) string {
+	first, last := reports[0].Time, reports[0].Time
+	ids := map[crash.ID]bool{}
+	for _, r := range reports {
+		if r.Time.Before(first) {
+			first = r.Time
+		}
+		if r.Time.After(last) {
+			last = r.Time
+		}
+		ids[r.ID] = true
 	}
-	if last := f.Lost[len(f.Lost)-1].Time.Truncate(time.Second).UTC().Add(time.Second); last.After(until) {
-		until = last
-	}
-	words := []string{"crashctl replay --since", since.Format(time.RFC3339), "--until", until.Format(time.RFC3339)}
-	for _, r := range f.Lost {
-		if r.ID != "" && len(f.Lost) <= mostIDs {
-			words = append(words, "--id", string(r.ID))
+	first, last = first.UTC().Truncate(time.Second), last.UTC().Truncate(time.Second).Add(time.Second)
+	words := []string{"crashctl replay --since", first.Format(time.RFC3339), "--until", last.Format(time.RFC3339)}
+	if len(ids) <= mostIDs && !ids[""] { // a report without an id is known by its time alone
+		for _, id := range slices.Sorted(maps.Keys(ids)) {
+			words = append(words, "--id", string(id))
 		}
 	}
-	say(s.out, "To bring back what is lost:", strings.Join(append(words, "--yes"), " "))
+	return strings.Join(append(words, "--yes"), " ")
 }
 
 // readLedger reads a file of ids.

@@ -63,6 +63,12 @@ func TestAuditFindsWhatIsLost(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if err := os.Truncate(path, 100); err != nil {
+		t.Fatal(err)
+	}
+	if f := p.findings(t, 1); f.Stored != 1 || len(f.Lost) != 3 {
+		t.Errorf("with one that is cut off: %+v", f)
+	}
 	dump[7] ^= 1
 	if err := os.WriteFile(path, dump, 0o600); err != nil {
 		t.Fatal(err)
@@ -209,24 +215,52 @@ func TestAuditOfGaps(t *testing.T) {
 	}
 }
 
-// What is acknowledged and not stored is lost, also while something older is not
-// acknowledged for long.
+// What is acknowledged and not stored is not passed over while something else is not
+// acknowledged for long, in the window or not.
 func TestAuditBehindAHeldReport(t *testing.T) {
 	p := newPlant(t)
 	p.publish(t, "held", false)
-	for range 3 {
-		p.publish(t, "acknowledged", false)
-	}
 	if err := take(t, p.js, 0).NakWithDelay(time.Hour); err != nil {
 		t.Fatal(err)
 	}
-	for range 3 {
-		if err := take(t, p.js, 0).DoubleAck(t.Context()); err != nil {
-			t.Fatal(err)
-		}
+	if f := p.findings(t, 0); f.Waiting != 1 {
+		t.Errorf("one that waits: %+v", f)
 	}
-	if f := p.findings(t, 1); len(f.Lost) < 3 {
+	since := nextSecond()
+	lost := p.publish(t, "acknowledged", false)
+	if err := take(t, p.js, 0).DoubleAck(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if f := p.findings(t, 1); len(f.Unsure) != 2 || f.Waiting != 0 || len(f.Lost) != 0 {
+		t.Errorf("both: %+v", f)
+	}
+	got := crashctl(t, p.environ, "audit", "--since", since)
+	requireWords(t, got.out, "0 lost, 1 lost or waiting\n", "(lost, or one of 1 that uploaders have in hand)\n", "--id "+string(lost.ID)+" --yes\n")
+}
+
+// A report that died, was put back and died again is a dead letter, and not lost.
+func TestAuditOfWhatDiedTwice(t *testing.T) {
+	p := newPlant(t)
+	msg, err := queue.Encode(nil, sealed(t, 10), queue.InlineLimit(queue.MaxPayload))
+	if err != nil {
+		t.Fatal(err)
+	}
+	msg.Subject = queue.ReadySubject(0)
+	msg.Data[len(msg.Data)-1] ^= 1
+	if _, err := p.js.PublishMsg(t.Context(), msg); err != nil {
+		t.Fatal(err)
+	}
+	p.upload(t)
+	if got := crashctl(t, p.environ, "dead", "requeue", "--all", "--yes"); got.code != 0 {
+		t.Fatalf("%+v", got)
+	}
+	p.upload(t)
+	if f := p.findings(t, 0); f.Dead != 2 {
 		t.Errorf("%+v", f)
+	}
+	got := crashctl(t, append(p.environ, "NATS_PARTITIONS=2"), "audit", "--since", "1h")
+	if got.code != 2 || !strings.Contains(got.errors, "CRASHES_1 is missing") {
+		t.Errorf("without a stream: %+v", got)
 	}
 }
 

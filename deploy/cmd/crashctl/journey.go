@@ -142,7 +142,7 @@ func (j *journey) await(ctx context.Context) error {
 	key := layout.RawCrash(j.id)
 	why := errors.New("there was no time to look")
 	for {
-		_, err := j.bucket.Recorded(ctx, key)
+		_, _, err := j.bucket.Recorded(ctx, key)
 		if err == nil {
 			return nil
 		}
@@ -166,7 +166,7 @@ func (j *journey) check(ctx context.Context) error {
 		{layout.DumpNames(j.id), []byte(`["` + crash.MinidumpName + `"]`)},
 		{layout.Dump(crash.MinidumpName, j.id), j.dump},
 	} {
-		got, err := j.bucket.Read(ctx, want.key)
+		got, _, err := j.bucket.Read(ctx, want.key)
 		if err != nil {
 			return err
 		}

@@ -124,7 +124,7 @@ func TestProbe(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, key := range p.Keys {
-			if sum, err := b.Read(t.Context(), key); err != nil || sum == crash.Sum(nil) {
+			if sum, _, err := b.Read(t.Context(), key); err != nil || sum == crash.Sum(nil) {
 				t.Errorf("%s is empty, or %v", key, err)
 			}
 		}

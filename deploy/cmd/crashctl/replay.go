@@ -116,6 +116,9 @@ func (c *replayReports) Run(ctx context.Context, s *session) error {
 		return err
 	}
 	defer js.Conn().Close()
+	if err := complete(streams, cfg.NATS); err != nil {
+		return err
+	}
 	ctx, done := working(ctx, js.Conn())
 	defer done()
 	run := &replay.Run{Plan: plan, Name: c.Resume, Rate: c.Rate, Progress: new(replay.Progress)}

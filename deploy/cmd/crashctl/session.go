@@ -13,6 +13,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/rs/zerolog"
 
+	"github.com/yagi-crash/yagi/deploy/internal/lookup"
 	"github.com/yagi-crash/yagi/pkg/queue"
 	"github.com/yagi-crash/yagi/pkg/settings"
 )
@@ -56,6 +57,30 @@ func (s *session) queue(ctx context.Context, cfg queue.Config) (jetstream.JetStr
 		return nil, nil, err
 	}
 	return js, streams, nil
+}
+
+// complete returns an error when a stream of reports is missing.
+func complete(streams []string, cfg queue.Config) error {
+	for p := range cfg.Partitions {
+		if name := queue.StreamName(p); !slices.Contains(streams, name) {
+			return fmt.Errorf("stream %s is missing (NATS_PARTITIONS is %d): crashctl stream apply makes it", name, cfg.Partitions)
+		}
+	}
+	return nil
+}
+
+// bucket returns the bucket once it answers.
+func (s *session) bucket(ctx context.Context, name string) (*lookup.Bucket, error) {
+	b, err := lookup.Open(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, s.timeout, fmt.Errorf("looking for bucket %s: no answer within %s", name, s.timeout))
+	defer cancel()
+	if err := b.Check(ctx); err != nil {
+		return nil, cmp.Or(context.Cause(ctx), err)
+	}
+	return b, nil
 }
 
 func (s *session) dial(ctx context.Context, cfg queue.Config) (*nats.Conn, error) {

@@ -25,9 +25,9 @@ import (
 // atOnce is how many objects are asked for at a time.
 const atOnce = 16
 
-// Lookup returns an object's SHA-256. The error wraps lookup.ErrNoObject when there
-// is no such object.
-type Lookup func(ctx context.Context, key string) (crash.Digest, error)
+// Lookup returns an object's SHA-256 and size. The error wraps lookup.ErrNoObject
+// when there is no such object.
+type Lookup func(ctx context.Context, key string) (crash.Digest, int64, error)
 
 // Report is what an audit found of a report of which something is amiss.
 type Report struct {
@@ -52,6 +52,9 @@ type Findings struct {
 	Dead uint64 `json:"dead"`
 	// Lost were acknowledged, and are not in the bucket as they should be.
 	Lost []Report `json:"lost"`
+	// Unsure are more than uploaders have in hand, and not in the bucket either: some
+	// of them are lost, the others wait, and the queue does not tell which.
+	Unsure []Report `json:"unsure"`
 
 	// Gaps are sequences within the streams whose messages are not there any
 	// more, although only a stream's beginning is ever trimmed.
@@ -101,7 +104,7 @@ type message struct {
 // the bucket. It changes nothing. The error is about the queue or the bucket not
 // answering; then nothing is known.
 func (a *Audit) Run(ctx context.Context, streams []string, ledger []crash.ID) (*Findings, error) {
-	a.findings = Findings{Lost: []Report{}, Gaps: []string{}, Unqueued: []crash.ID{}, Ledger: len(ledger)}
+	a.findings = Findings{Lost: []Report{}, Unsure: []Report{}, Gaps: []string{}, Unqueued: []crash.ID{}, Ledger: len(ledger)}
 	a.ids, a.floors, a.waiting = map[crash.ID]state{}, map[string]uint64{}, nil
 	a.dead, a.deadIDs = map[message]bool{}, map[crash.ID]bool{}
 	if err := a.readDead(ctx); err != nil {
@@ -141,7 +144,9 @@ func (a *Audit) readDead(ctx context.Context) error {
 	all, err := letters.List(ctx)
 	for _, d := range all {
 		a.dead[message{d.From, d.FromSequence}] = true
-		a.deadIDs[d.ID] = true
+		if d.ID != "" {
+			a.deadIDs[d.ID] = true
+		}
 	}
 	return err
 }
@@ -253,13 +258,13 @@ func (a *Audit) compare(ctx context.Context, m *queue.Manifest) (string, error) 
 		return "", err
 	}
 	for _, o := range slices.Backward(objects) { // raw_crash is the last to be written
-		got, err := a.Lookup(ctx, o.Key)
+		got, size, err := a.Lookup(ctx, o.Key)
 		switch {
 		case errors.Is(err, lookup.ErrNoObject):
 			return o.Key + " is missing", nil
 		case err != nil:
 			return "", err
-		case got != o.Part.SHA256:
+		case got != o.Part.SHA256 || size != o.Part.Size:
 			return o.Key + " is not what intake received", nil
 		}
 	}
@@ -279,33 +284,20 @@ const (
 	lookEvery = time.Second
 )
 
-// settle looks again at what is above the floor and was delivered before: no more
-// of it can be waiting than uploaders have in hand, or were handed back. The rest is
-// acknowledged, and lost.
+// settle looks again at what is not in the bucket, was delivered and is above the
+// floor: uploaders have it in hand or handed it back, or else it is acknowledged and
+// lost. The queue tells only how many it has that are not acknowledged. When those
+// are fewer than what is missing, in the window and outside, some are lost.
 func (a *Audit) settle(ctx context.Context, stream string) error {
-	for look := 0; ; look++ {
+	for look := range looks + 1 {
 		consumer, err := a.JS.Consumer(ctx, stream, queue.Consumer)
 		if err != nil {
 			return err
 		}
 		info := consumer.CachedInfo()
-		var suspects []unsettled
-		for _, w := range a.waiting {
-			if w.Stream != stream || w.Sequence > info.Delivered.Stream || a.dead[message{w.Stream, w.Sequence}] {
-				continue
-			}
-			what := w.What
-			if w.manifest != nil {
-				if what, err = a.compare(ctx, w.manifest); err != nil {
-					return err
-				}
-			}
-			if what != "" {
-				suspects = append(suspects, w)
-			}
-		}
-		if len(suspects) <= info.NumAckPending {
-			return nil
+		suspects, err := a.suspects(ctx, stream, info.Delivered.Stream)
+		if err != nil || len(suspects) == 0 {
+			return err
 		}
 		if look < looks {
 			select {
@@ -315,13 +307,84 @@ func (a *Audit) settle(ctx context.Context, stream string) error {
 				return context.Cause(ctx)
 			}
 		}
-		for _, w := range suspects {
-			w.What += fmt.Sprintf(" (or it is one of %d that uploaders have yet to acknowledge)", info.NumAckPending)
-			a.findings.Waiting--
-			a.findings.Lost = append(a.findings.Lost, w.Report)
-			a.ids[w.ID] = amiss
+		others := 0
+		if len(suspects) <= info.NumAckPending {
+			if others, err = a.outside(ctx, stream, info); err != nil {
+				return err
+			}
+		}
+		a.convict(suspects, others, info.NumAckPending)
+	}
+	return nil
+}
+
+// suspects lists what seemed to wait in the stream, was delivered, and is still not
+// in the bucket.
+func (a *Audit) suspects(ctx context.Context, stream string, delivered uint64) (suspects []unsettled, err error) {
+	for _, w := range a.waiting {
+		if w.Stream != stream || w.Sequence > delivered || a.dead[message{w.Stream, w.Sequence}] || a.deadIDs[w.ID] {
+			continue
+		}
+		what := w.What
+		if w.manifest != nil {
+			if what, err = a.compare(ctx, w.manifest); err != nil {
+				return nil, err
+			}
+		}
+		if what != "" {
+			suspects = append(suspects, w)
+		}
+	}
+	return suspects, nil
+}
+
+// errFar ends a scan behind what was delivered.
+var errFar = errors.New("not delivered yet")
+
+// outside counts what is like a suspect, but not in the window.
+func (a *Audit) outside(ctx context.Context, stream string, info *jetstream.ConsumerInfo) (n int, err error) {
+	number, _ := queue.PartitionOf(stream)
+	window := scan.Window{Subject: queue.ReadySubject(number), After: info.AckFloor.Stream, HeadersOnly: true}
+	err = scan.Each(ctx, a.JS, stream, window, func(m *scan.Message) error {
+		if m.Sequence > info.Delivered.Stream {
+			return errFar
+		}
+		if a.dead[message{stream, m.Sequence}] || !m.Time.Before(a.Since) && m.Time.Before(a.Until) {
+			return nil
+		}
+		what := "unreadable"
+		if manifest, err := queue.ReadManifest(m.Header); err == nil {
+			if what, err = a.compare(ctx, manifest); err != nil {
+				return err
+			}
+		}
+		if what != "" {
+			n++
 		}
 		return nil
+	})
+	if errors.Is(err, errFar) {
+		err = nil
+	}
+	return n, err
+}
+
+// convict tells lost reports from those that wait, as far as that can be told: the
+// suspects, and others outside of the window, are more than those in hand, or they
+// all wait.
+func (a *Audit) convict(suspects []unsettled, others, inHand int) {
+	if len(suspects)+others <= inHand {
+		return
+	}
+	for _, w := range suspects {
+		a.findings.Waiting--
+		a.ids[w.ID] = amiss
+		if inHand == 0 {
+			a.findings.Lost = append(a.findings.Lost, w.Report)
+			continue
+		}
+		w.What += fmt.Sprintf(" (lost, or one of %d that uploaders have in hand)", inHand)
+		a.findings.Unsure = append(a.findings.Unsure, w.Report)
 	}
 }
 
@@ -343,6 +406,8 @@ func (a *Audit) sort(ctx context.Context, streams []string) error {
 			a.findings.Stored++
 		case a.ids[r.ID] == waiting:
 			a.findings.Waiting++
+		case a.deadIDs[r.ID]: // it was put back into the queue, and died again
+			a.findings.Dead++
 		default:
 			a.findings.Lost = append(a.findings.Lost, r)
 		}
@@ -395,7 +460,7 @@ func (a *Audit) ledger(ctx context.Context, streams []string, ids []crash.ID) er
 			continue
 		}
 		group.Go(func() error {
-			_, err := a.Lookup(working, layout.RawCrash(id))
+			_, _, err := a.Lookup(working, layout.RawCrash(id))
 			if !errors.Is(err, lookup.ErrNoObject) {
 				return err
 			}

@@ -69,36 +69,37 @@ func (b *Bucket) Check(ctx context.Context) error {
 }
 
 // Recorded returns the SHA-256 of an object as the store noted it when it checked
-// it: it does not tell whether the bytes are still the same. The error wraps
+// it, and the object's size: it does not tell whether the bytes are still the same. The error wraps
 // ErrNoObject, or is about reaching the store. A store that notes none is asked for
 // the bytes.
-func (b *Bucket) Recorded(ctx context.Context, key string) (crash.Digest, error) {
+func (b *Bucket) Recorded(ctx context.Context, key string) (crash.Digest, int64, error) {
 	head, err := b.client.HeadObject(ctx, &s3.HeadObjectInput{Bucket: &b.name, Key: &key, ChecksumMode: types.ChecksumModeEnabled})
 	if err != nil {
-		return crash.Digest{}, about(key, err)
+		return crash.Digest{}, 0, about(key, err)
 	}
 	sum, err := base64.StdEncoding.DecodeString(aws.ToString(head.ChecksumSHA256))
 	if err != nil || len(sum) != len(crash.Digest{}) {
 		return b.Read(ctx, key)
 	}
-	return crash.Digest(sum), nil
+	return crash.Digest(sum), aws.ToInt64(head.ContentLength), nil
 }
 
-// Read returns the SHA-256 of an object's bytes, which it reads. Errors are
+// Read returns the SHA-256 and the number of an object's bytes, which it reads. Errors are
 // Recorded's.
-func (b *Bucket) Read(ctx context.Context, key string) (crash.Digest, error) {
+func (b *Bucket) Read(ctx context.Context, key string) (crash.Digest, int64, error) {
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
 	got, err := b.client.GetObject(ctx, &s3.GetObjectInput{Bucket: &b.name, Key: &key})
 	if err != nil {
-		return crash.Digest{}, about(key, err)
+		return crash.Digest{}, 0, about(key, err)
 	}
 	defer got.Body.Close()
 	hash := sha256.New()
-	if _, err := io.Copy(hash, got.Body); err != nil {
-		return crash.Digest{}, about(key, err)
+	size, err := io.Copy(hash, got.Body)
+	if err != nil {
+		return crash.Digest{}, 0, about(key, err)
 	}
-	return crash.Digest(hash.Sum(nil)), nil
+	return crash.Digest(hash.Sum(nil)), size, nil
 }
 
 // about tells an object that is not there from a store that cannot be asked. A

@@ -19,6 +19,9 @@ type Window struct {
 	// Since and Until bound when they were stored, on the server's clock: Since
 	// itself is within, Until is not. A zero time bounds nothing.
 	Since, Until time.Time
+	// After is the sequence behind which it begins, whatever Since says; 0 bounds
+	// nothing.
+	After uint64
 	// HeadersOnly leaves the bodies out; Message.Size still counts them.
 	HeadersOnly bool
 }
@@ -60,7 +63,7 @@ func Each(ctx context.Context, js jetstream.JetStream, stream string, w Window, 
 	if err != nil {
 		return fmt.Errorf("reading %s: %w", stream, err)
 	}
-	r := &reader{js: js, stream: stream, window: w, visit: visit, last: s.CachedInfo().State.LastSeq}
+	r := &reader{js: js, stream: stream, window: w, visit: visit, last: s.CachedInfo().State.LastSeq, at: w.After}
 	for failures := 0; failures < tries; failures++ {
 		before := r.at
 		var done bool
@@ -89,7 +92,7 @@ type reader struct {
 	window Window
 	visit  func(*Message) error
 	last   uint64 // sequence of the stream's last message when it began
-	at     uint64 // sequence of the last message that was visited
+	at     uint64 // sequence of the last message that was visited, or Window.After
 }
 
 // errShort means that messages were lost on the way, for example with a connection.
