@@ -54,12 +54,20 @@ type jetStreamQueue struct {
 	windows    sync.Pool     // of *[]byte: the same of chunks, room for chunksOnTheWay of them
 	large      chan struct{} // turns of reports in chunks
 	metrics    *metrics
+	promises   promises
 }
 
 // Publish returns nil once the stream has the report on disk. An error is a
 // *crash.Refusal, or else a fault of ours; a report that was refused may still
 // turn out to be stored, since a lost ack is an unknown outcome.
 func (q *jetStreamQueue) Publish(ctx context.Context, s *crash.Sealed) error {
+	began := time.Now()
+	err := q.publish(ctx, s)
+	q.promises.note(began, err)
+	return err
+}
+
+func (q *jetStreamQueue) publish(ctx context.Context, s *crash.Sealed) error {
 	inline := s.Size() <= int64(q.inlineLimit())
 	room := s.Size()
 	if !inline {

@@ -155,6 +155,42 @@ func TestFullStreamFailsFast(t *testing.T) {
 	crashID(t, i.post(t, big))
 }
 
+// While no report is promised the heartbeat is red, whatever the server says of the
+// stream, and green again after the first that is.
+func TestNoPromisesAreARedHeartbeat(t *testing.T) {
+	t.Parallel()
+	q := startQueue(t)
+	i := startIntake(t, q.url)
+	q.cfg.StreamMaxBytes = 1 << 20
+	q.apply(t)
+	big := field("ProductName", "Firefox") + dump(crash.MinidumpName, noise(600_000)) + end
+	crashID(t, i.post(t, big))
+	const soon = 5 * time.Second // brokenAfter
+	begun := time.Now()
+	for {
+		if a := i.post(t, big); a.status != http.StatusServiceUnavailable {
+			t.Fatalf("answered %d %q", a.status, a.body)
+		}
+		status, body := get(t, "http://"+i.addr+"/__heartbeat__")
+		if status == http.StatusServiceUnavailable && strings.Contains(body, "maximum bytes") {
+			break
+		}
+		if time.Since(begun) > 2*soon {
+			t.Fatalf("after %s the heartbeat is %d %s", time.Since(begun), status, body)
+		}
+	}
+	if time.Since(begun) < soon {
+		t.Error("one refusal made the heartbeat red")
+	}
+	if err := purge(t, q); err != nil {
+		t.Fatal(err)
+	}
+	crashID(t, i.post(t, big))
+	if status, body := get(t, "http://"+i.addr+"/__heartbeat__"); status != http.StatusOK {
+		t.Errorf("heartbeat %d %s", status, body)
+	}
+}
+
 func purge(t *testing.T, q *testQueue) error {
 	t.Helper()
 	stream, err := q.js.Stream(t.Context(), queue.StreamName(0))
@@ -235,13 +271,13 @@ func TestServerThatComesLater(t *testing.T) {
 
 func awaitHealthy(t *testing.T, i *tier) {
 	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); ; {
+	for deadline := time.Now().Add(time.Minute); ; {
 		status, body := get(t, "http://"+i.addr+"/__heartbeat__")
 		if status == 200 {
 			return
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("heartbeat %d %s after 20 s", status, body)
+			t.Fatalf("heartbeat %d %s after a minute", status, body)
 		}
 	}
 }

@@ -230,19 +230,21 @@ func refuseFields(w http.ResponseWriter) {
 // routes is everything that the public listener answers.
 func (s *Server) routes(nc *nats.Conn, js jetstream.JetStream, build telemetry.Build, m *metrics) http.Handler {
 	mux := http.NewServeMux()
+	q := &jetStreamQueue{
+		nc: nc, js: js, partitions: s.cfg.NATS.Partitions, timeout: s.cfg.PublishTimeout,
+		inflight: semaphore.NewWeighted(int64(s.cfg.PublishInflight)), capacity: int64(s.cfg.PublishInflight), large: make(chan struct{}, largeAtOnce), metrics: m,
+	}
 	mux.Handle("POST /submit", &submit{
-		receiver: s.receiver(&jetStreamQueue{
-			nc: nc, js: js, partitions: s.cfg.NATS.Partitions, timeout: s.cfg.PublishTimeout,
-			inflight: semaphore.NewWeighted(int64(s.cfg.PublishInflight)), capacity: int64(s.cfg.PublishInflight), large: make(chan struct{}, largeAtOnce), metrics: m,
-		}),
-		pace:    pace{stall: s.cfg.BodyStall, minRate: int64(s.cfg.BodyMinRate), window: rateWindow},
-		metrics: m, log: s.log, taken: &s.taken,
+		receiver: s.receiver(q),
+		pace:     pace{stall: s.cfg.BodyStall, minRate: int64(s.cfg.BodyMinRate), window: rateWindow},
+		metrics:  m, log: s.log, taken: &s.taken,
 	})
 	dockerflow.Register(mux, dockerflow.Config{
 		Build: build, BrokenAuth: s.cfg.BrokenAuth,
 		Checks: []dockerflow.Check{
 			{Name: "nats", Probe: func(context.Context) error { return queue.CheckServer(nc) }},
 			{Name: "stream", Probe: func(ctx context.Context) error { return s.checkStreams(ctx, js) }},
+			{Name: "publish", Probe: func(context.Context) error { return q.promises.check() }},
 		},
 	})
 	return telemetry.Recover(mux, s.log, m.panics.Inc)

@@ -143,6 +143,7 @@ func TestQuorumLoss(t *testing.T) {
 	if err := <-answer; err == nil || !strings.HasPrefix(err.Error(), "503 Discarded=unavailable") {
 		t.Errorf("without a quorum a client is answered %v", err)
 	}
+	awaitSick(t, c.url) // also when what is left of the servers says that the stream is well
 	for _, s := range dead {
 		s.start()
 	}
