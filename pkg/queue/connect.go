@@ -61,6 +61,9 @@ func (c *Config) Validate() error {
 	return errors.Join(errs...)
 }
 
+// dialTimeout is for one address, and nats.go's default.
+const dialTimeout = 2 * time.Second
+
 // Connect returns a connection that never gives up: it is there at once,
 // connected or not, and reconnects for ever, also after refused credentials.
 // role names the connection on the server and its inbox (_INBOX_<role>), which
@@ -78,9 +81,12 @@ func Connect(cfg Config, role string, log zerolog.Logger) (*nats.Conn, error) {
 		// Without a connection a publish fails at once. The default is to
 		// buffer it, and to send it after the client was told that it failed.
 		nats.ReconnectBufSize(-1),
-		// A server that is gone without a word is noticed within 20 s.
-		nats.PingInterval(10 * time.Second),
-		nats.MaxPingsOutstanding(1),
+		// A server that is gone without a word is noticed within 15 s, which leaves
+		// some of INTAKE_PUBLISH_TIMEOUT for another one. A slow line may take 10 s
+		// for what is on it.
+		nats.PingInterval(5 * time.Second),
+		nats.MaxPingsOutstanding(2),
+		nats.SetCustomDialer(dialer()),
 		// A write that blocks holds every other publish of the process up, and
 		// no context ends it. A server that takes only part of one for so long,
 		// longer than a leader election, is left.
