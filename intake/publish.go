@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -55,6 +56,8 @@ type jetStreamQueue struct {
 	large      chan struct{} // turns of reports in chunks
 	metrics    *metrics
 	promises   promises
+	// unsafe are the partitions to which nothing may be promised, and why.
+	unsafe atomic.Pointer[map[int]error]
 }
 
 // Publish returns nil once the stream has the report on disk. An error is a
@@ -137,13 +140,16 @@ func (q *jetStreamQueue) turn(ctx context.Context, size int64) (release func(), 
 }
 
 // offer sends a report until a partition takes it, the time is over, or it is
-// clear that none will. A partition that is full, or silent for too long, is left
+// clear that none will. A partition that is full, unsafe, or silent for too long, is left
 // for the next. send makes one attempt at partition p, and tells whether that has
 // acknowledged anything.
 func (q *jetStreamQueue) offer(ctx context.Context, partition int, send func(ctx context.Context, p int) (heard bool, err error)) error {
 	full := 0
 	for since := time.Now(); ; {
-		heard, err := send(ctx, partition)
+		heard, err := false, q.unsafeOf(partition)
+		if err == nil {
+			heard, err = send(ctx, partition)
+		}
 		if heard {
 			since = time.Now()
 		}
@@ -190,7 +196,7 @@ type answer string
 const (
 	stored   answer = "stored"    // on disk, now or by an earlier attempt
 	again    answer = "again"     // unknown or passing
-	isFull   answer = "full"      // the stream takes nothing until it is drained
+	isFull   answer = "full"      // the stream takes nothing until it is drained, or mended
 	tooLarge answer = "too_large" // never
 	refused  answer = "refused"   // not before someone has changed something
 )
@@ -205,6 +211,8 @@ func classify(err error) answer {
 	switch {
 	case err == nil:
 		return stored
+	case errors.Is(err, errUnsafe):
+		return isFull
 	case errors.Is(err, nats.ErrMaxPayload):
 		return tooLarge
 	case errors.Is(err, errGiveUp):

@@ -362,8 +362,9 @@ func TestForeignStreamGetsNothing(t *testing.T) {
 	}
 }
 
-// A stream that forgets what was promised is not well, and says so.
-func TestStreamThatForgetsIsARedHeartbeat(t *testing.T) {
+// To a stream that forgets what it has acknowledged nothing is promised, until it is
+// mended.
+func TestNothingIsPromisedToAStreamThatForgets(t *testing.T) {
 	t.Parallel()
 	q := startQueue(t)
 	i := startIntake(t, q.url)
@@ -374,6 +375,23 @@ func TestStreamThatForgetsIsARedHeartbeat(t *testing.T) {
 	}
 	if status, body := get(t, "http://"+i.addr+"/__heartbeat__"); status != 503 || !strings.Contains(body, "max_age") {
 		t.Errorf("heartbeat %d %s, want 503 naming max_age", status, body)
+	}
+	i.awaitAnswer(t, http.StatusServiceUnavailable)
+	q.apply(t)
+	i.awaitAnswer(t, http.StatusOK)
+}
+
+// awaitAnswer posts until the answer is that.
+func (i *tier) awaitAnswer(t *testing.T, status int) {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); ; {
+		a := i.post(t, report())
+		if a.status == status {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("answered %d %q for 20 s, want %d", a.status, a.body, status)
+		}
 	}
 }
 

@@ -120,7 +120,10 @@ func (s *Server) Run(ctx context.Context) (err error) {
 	s.rules.register(registry)
 	defer s.watchRules(ctx)()
 
-	public := s.server(s.routes(nc, js, build, m))
+	q := s.queue(nc, js, m)
+	defer q.watchStreams(ctx, s.cfg.NATS)()
+
+	public := s.server(s.routes(q, build, m))
 	admin := s.server(s.adminRoutes(telemetry.Admin{Registry: registry, Ready: s.ready, PProf: s.cfg.PProf}))
 	failed := make(chan error, 2)
 	go func() { failed <- public.Serve(newDoor(s.public, s.cfg.MaxConnections, m.connections)) }()
@@ -228,12 +231,8 @@ func refuseFields(w http.ResponseWriter) {
 }
 
 // routes is everything that the public listener answers.
-func (s *Server) routes(nc *nats.Conn, js jetstream.JetStream, build telemetry.Build, m *metrics) http.Handler {
+func (s *Server) routes(q *jetStreamQueue, build telemetry.Build, m *metrics) http.Handler {
 	mux := http.NewServeMux()
-	q := &jetStreamQueue{
-		nc: nc, js: js, partitions: s.cfg.NATS.Partitions, timeout: s.cfg.PublishTimeout,
-		inflight: semaphore.NewWeighted(int64(s.cfg.PublishInflight)), capacity: int64(s.cfg.PublishInflight), large: make(chan struct{}, largeAtOnce), metrics: m,
-	}
 	mux.Handle("POST /submit", &submit{
 		receiver: s.receiver(q),
 		pace:     pace{stall: s.cfg.BodyStall, minRate: int64(s.cfg.BodyMinRate), window: rateWindow},
@@ -242,12 +241,20 @@ func (s *Server) routes(nc *nats.Conn, js jetstream.JetStream, build telemetry.B
 	dockerflow.Register(mux, dockerflow.Config{
 		Build: build, BrokenAuth: s.cfg.BrokenAuth,
 		Checks: []dockerflow.Check{
-			{Name: "nats", Probe: func(context.Context) error { return queue.CheckServer(nc) }},
-			{Name: "stream", Probe: func(ctx context.Context) error { return s.checkStreams(ctx, js) }},
+			{Name: "nats", Probe: func(context.Context) error { return queue.CheckServer(q.nc) }},
+			{Name: "stream", Probe: func(ctx context.Context) error { return q.checkStreams(ctx, s.cfg.NATS) }},
 			{Name: "publish", Probe: func(context.Context) error { return q.promises.check() }},
 		},
 	})
 	return telemetry.Recover(mux, s.log, m.panics.Inc)
+}
+
+func (s *Server) queue(nc *nats.Conn, js jetstream.JetStream, m *metrics) *jetStreamQueue {
+	return &jetStreamQueue{
+		nc: nc, js: js, partitions: s.cfg.NATS.Partitions, timeout: s.cfg.PublishTimeout,
+		inflight: semaphore.NewWeighted(int64(s.cfg.PublishInflight)), capacity: int64(s.cfg.PublishInflight),
+		large: make(chan struct{}, largeAtOnce), metrics: m,
+	}
 }
 
 func (s *Server) receiver(q publisher) receiver {
@@ -261,21 +268,6 @@ func (s *Server) receiver(q publisher) receiver {
 		limits: limits, rules: s.rules, submitter: s.cfg.SubmitterToken, foreign: s.cfg.ForeignUUID,
 		store: s.store, windows: windows, queue: q, now: time.Now,
 	}
-}
-
-// checkStreams tells whether every partition has a stream that reports may be
-// promised to.
-func (s *Server) checkStreams(ctx context.Context, js jetstream.JetStream) error {
-	for p := range s.cfg.NATS.Partitions {
-		stream, err := js.Stream(ctx, queue.StreamName(p))
-		if err != nil {
-			return fmt.Errorf("looking at stream %s: %w", queue.StreamName(p), err)
-		}
-		for _, d := range queue.Unsafe(queue.CheckStream(queue.StreamConfig(p, s.cfg.NATS), stream.CachedInfo().Config)) {
-			return errors.New(d.String())
-		}
-	}
-	return nil
 }
 
 func (s *Server) ready() error {
