@@ -134,7 +134,7 @@ func (m *Manifest) Size() int64 {
 func ReadManifest(header nats.Header) (*Manifest, error) {
 	version, err := strconv.Atoi(header.Get(HeaderFormat))
 	if err != nil {
-		return nil, fmt.Errorf("%w: reading %s: %w", ErrDamaged, HeaderFormat, err)
+		return nil, fmt.Errorf("%w: its %s is %q, not a number", ErrDamaged, HeaderFormat, header.Get(HeaderFormat))
 	}
 	if version != Format {
 		return nil, fmt.Errorf("%w: %d, this release reads %d", ErrVersion, version, Format)

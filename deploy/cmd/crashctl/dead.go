@@ -148,6 +148,9 @@ func (c *choice) of(all []deadletters.Letter) ([]deadletters.Letter, error) {
 	if len(c.Which) == 0 && !c.All && c.Class == "" {
 		return nil, errors.New("say which dead letters: their numbers, --class or --all")
 	}
+	if len(c.Which) > 0 && (c.All || c.Class != "") || c.All && c.Class != "" {
+		return nil, errors.New("say either numbers, or --class, or --all")
+	}
 	for _, word := range c.Which {
 		if !slices.ContainsFunc(all, func(d deadletters.Letter) bool { return named(d, word) }) {
 			return nil, fmt.Errorf("there is no dead letter %s", word)
@@ -261,7 +264,7 @@ Examples:
 
 // Run requeues them or says which.
 func (c *deadRequeue) Run(ctx context.Context, s *session) error {
-	return c.each(ctx, s, "put back", func(ctx context.Context, l *letters, d deadletters.Letter) error {
+	return c.each(ctx, s, "put back", deadletters.Letter.Readable, func(ctx context.Context, l *letters, d deadletters.Letter) error {
 		return l.Requeue(ctx, d, l.cfg.Partitions)
 	})
 }
@@ -292,7 +295,7 @@ func (c *deadDrop) Run(ctx context.Context, s *session) error {
 	if c.Strays {
 		return c.strays(ctx, s)
 	}
-	return c.each(ctx, s, "drop", func(ctx context.Context, l *letters, d deadletters.Letter) error {
+	return c.each(ctx, s, "drop", func(deadletters.Letter) error { return nil }, func(ctx context.Context, l *letters, d deadletters.Letter) error {
 		return l.Drop(ctx, d)
 	})
 }
@@ -329,9 +332,13 @@ type change struct {
 	Yes bool `help:"Do it. Without this flag nothing is changed."`
 }
 
-// each does something to each chosen dead letter, or says so.
-func (c *change) each(ctx context.Context, s *session, what string, do func(context.Context, *letters, deadletters.Letter) error) error {
+// each does something to each chosen dead letter, or says so; can says why that could
+// not be done.
+func (c *change) each(ctx context.Context, s *session, what string, can func(deadletters.Letter) error, do func(context.Context, *letters, deadletters.Letter) error) error {
 	err := s.eachLetter(ctx, &c.choice, func(ctx context.Context, l *letters, d deadletters.Letter) error {
+		if err := can(d); err != nil {
+			return err
+		}
 		if !c.Yes {
 			say(s.out, "would", what, d.Name(), "("+d.Class+")")
 			return nil

@@ -119,6 +119,11 @@ func TestDeadListAndShow(t *testing.T) {
 	if got := crashctl(t, g.environ, "dead", "show"); got.code != 2 {
 		t.Errorf("without saying which: %+v", got)
 	}
+	for _, both := range [][]string{{"1", "--all"}, {"1", "--class", "denied"}, {"--all", "--class", "denied"}} {
+		if got := crashctl(t, g.environ, append([]string{"dead", "drop", "--yes"}, both...)...); got.code != 2 || len(g.list(t)) != 4 {
+			t.Errorf("%v: %+v", both, got)
+		}
+	}
 	if got := crashctl(t, g.environ, "dead", "drop", "999", "--yes"); got.code != 2 || len(g.list(t)) != 4 {
 		t.Errorf("one that is not there: %+v", got)
 	}
@@ -173,7 +178,7 @@ func TestDeadSave(t *testing.T) {
 // Back in the queue are those that can be read, and they are dead letters no more.
 func TestDeadRequeue(t *testing.T) {
 	g := bury(t)
-	if got := crashctl(t, g.environ, "dead", "requeue", "--all"); got.code != 0 || strings.Count(got.out, "would put back") != 4 || len(g.list(t)) != 4 {
+	if got := crashctl(t, g.environ, "dead", "requeue", "--all"); got.code != 1 || strings.Count(got.out, "would put back") != 2 || len(g.list(t)) != 4 {
 		t.Fatalf("without --yes: %+v", got)
 	}
 	got := crashctl(t, g.environ, "dead", "requeue", "--all", "--yes")

@@ -31,7 +31,7 @@ func TestPauseAndResume(t *testing.T) {
 		t.Errorf("%+v; paused %v", got, p)
 	}
 	requireWords(t, got.out, "done: pause uploads from CRASHES_0 until ", "done: pause uploads from CRASHES_1 until ")
-	requireWords(t, crashctl(t, environ, "status").out, "uploads from CRASHES_0 are paused for another 1h0m0s: crashctl resume ends that")
+	requireWords(t, crashctl(t, environ, "status").out, "uploads from CRASHES_0 are paused for another 1h0m0s: crashctl resume --yes ends that")
 	publish(t, js, 0, 100)
 	c, err := js.Consumer(t.Context(), queue.StreamName(0), queue.Consumer)
 	if err != nil {

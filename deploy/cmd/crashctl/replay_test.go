@@ -49,8 +49,14 @@ func TestReplay(t *testing.T) {
 		}
 	}
 	for _, args := range [][]string{
-		{"--since", "yesterday"}, {"--since", "1h", "--until", "2h"}, {"--since", "1h", "--id", "7"}, {"--since", "1h", "--rate", "0"}, {},
-		{"--since", "1h", "--product", ""}, {"--since", "1h", "--id", ""}, {"--since", "1h", "--resume", "me"},
+		{"--since", "yesterday"},
+		{"--since", "1h", "--until", "2h"},
+		{"--since", "1h", "--id", "7"},
+		{"--since", "1h", "--rate", "0"},
+		{},
+		{"--since", "1h", "--product", ""},
+		{"--since", "1h", "--id", ""},
+		{"--since", "1h", "--resume", "me"},
 		{"--since", "1h", "--until", "1m", "--resume", "me"},
 	} {
 		if got := crashctl(t, p.environ, append([]string{"replay", "--yes"}, args...)...); got.code != 2 {

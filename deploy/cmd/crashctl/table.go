@@ -176,7 +176,7 @@ func notes(s *queuestatus.Status) []string {
 			all = append(all, p.Stream.Name+" is beyond NATS_PARTITIONS: intake does not fill it, uploaders drain it")
 		}
 		if b := p.Consumer.Backlog; b != nil && b.PausedSeconds > 0 {
-			all = append(all, fmt.Sprintf("uploads from %s are paused for another %s: crashctl resume ends that", p.Stream.Name, b.PausedSeconds))
+			all = append(all, fmt.Sprintf("uploads from %s are paused for another %s: crashctl resume --yes ends that", p.Stream.Name, b.PausedSeconds))
 		}
 		all = append(all, lagging(p.Stream)...)
 		note(p.Stream.Differences)

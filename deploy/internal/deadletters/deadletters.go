@@ -115,6 +115,18 @@ func (l *Letters) Requeue(ctx context.Context, letter Letter, n int) error {
 	return l.Drop(ctx, letter)
 }
 
+// Readable returns the error with which Requeue would refuse the letter: no uploader
+// could read it.
+func (l Letter) Readable() error {
+	if _, err := queue.ReadManifest(l.header); err != nil {
+		return err
+	}
+	if slices.Contains(l.Chunks, 0) {
+		return fmt.Errorf("%w: a chunk is lost", queue.ErrIncomplete)
+	}
+	return nil
+}
+
 // Drop removes a dead letter for good: first what makes it one, then its pieces.
 func (l *Letters) Drop(ctx context.Context, letter Letter) error {
 	var errs []error
