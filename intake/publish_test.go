@@ -175,9 +175,10 @@ func TestNoPromisesAreARedHeartbeat(t *testing.T) {
 		if status == http.StatusServiceUnavailable && strings.Contains(body, "maximum bytes") {
 			break
 		}
-		if time.Since(begun) > 2*soon {
+		if time.Since(begun) > 4*soon {
 			t.Fatalf("after %s the heartbeat is %d %s", time.Since(begun), status, body)
 		}
+		<-time.After(200 * time.Millisecond) // other tests run too
 	}
 	if time.Since(begun) < soon {
 		t.Error("one refusal made the heartbeat red")
@@ -392,6 +393,7 @@ func (i *tier) awaitAnswer(t *testing.T, status int) {
 		if time.Now().After(deadline) {
 			t.Fatalf("answered %d %q for 20 s, want %d", a.status, a.body, status)
 		}
+		<-time.After(200 * time.Millisecond) // other tests run too
 	}
 }
 

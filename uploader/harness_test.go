@@ -319,7 +319,7 @@ func (w *world) checkObject(o layout.Object) {
 
 // patience is longer than anything here takes, and well below the ack wait: what
 // comes within it did not wait for that.
-const patience = 30 * time.Second
+const patience = 40 * time.Second
 
 // await returns once ok does, and fails the test when it never does.
 func await(tb testing.TB, what string, ok func() bool) {
