@@ -14,29 +14,38 @@ const (
 	// brokenAfter is for how long no report may be promised, while some are
 	// offered, before that is trouble: longer than one that was unlucky.
 	brokenAfter = 5 * time.Second
-	// brokenFor is how long the trouble is remembered when no more reports come:
-	// longer than a report takes that fails again.
-	brokenFor = 30 * time.Second
+	// brokenFor is how long the trouble is remembered when no more reports come that
+	// would show whether it is over.
+	brokenFor = 10 * time.Second
 )
 
 // promises knows whether reports are being promised. What the server says of a
 // stream does not tell: it may be full, without a quorum, or on a disk that failed.
 type promises struct {
 	mu    sync.Mutex
+	tried int       // that are being published
 	since time.Time // the first of the failures in a row began; zero: the last report was promised
 	last  time.Time // the last of them ended
 	err   error     // why
 }
 
-// note is told how the publishing of a report went that began then.
-func (p *promises) note(began time.Time, err error) {
-	refusal, _ := errors.AsType[*crash.Refusal](err)
-	if refusal != nil && refusal.Status != http.StatusServiceUnavailable {
-		return // the report's own fault
-	}
+// begin is told that a report is being published; ended follows.
+func (p *promises) begin() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if err == nil {
+	p.tried++
+}
+
+// ended is told how the publishing of a report went that began then.
+func (p *promises) ended(began time.Time, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.tried--
+	refusal, _ := errors.AsType[*crash.Refusal](err)
+	switch {
+	case refusal != nil && refusal.Status != http.StatusServiceUnavailable:
+		return // the report's own fault
+	case err == nil:
 		p.since = time.Time{}
 		return
 	}
@@ -50,7 +59,8 @@ func (p *promises) note(began time.Time, err error) {
 func (p *promises) check() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.since.IsZero() || p.last.Sub(p.since) < brokenAfter || time.Since(p.last) > brokenFor {
+	over := p.tried == 0 && time.Since(p.last) > brokenFor
+	if p.since.IsZero() || p.last.Sub(p.since) < brokenAfter || over {
 		return nil
 	}
 	return fmt.Errorf("no report was promised for %s: %w", p.last.Sub(p.since).Round(time.Second), p.err)

@@ -65,8 +65,9 @@ type jetStreamQueue struct {
 // turn out to be stored, since a lost ack is an unknown outcome.
 func (q *jetStreamQueue) Publish(ctx context.Context, s *crash.Sealed) error {
 	began := time.Now()
+	q.promises.begin()
 	err := q.publish(ctx, s)
-	q.promises.note(began, err)
+	q.promises.ended(began, err)
 	return err
 }
 
