@@ -131,15 +131,22 @@ func TestSilenceAsLongAsAnElectionFailsNoRequest(t *testing.T) {
 	}
 }
 
+// startFull starts an intake whose stream has no room for the report big.
+func startFull(t *testing.T) (q *testQueue, i *tier, big string) {
+	t.Helper()
+	q = startQueue(t)
+	i = startIntake(t, q.url)
+	q.cfg.StreamMaxBytes = 1 << 20
+	q.apply(t)
+	big = field("ProductName", "Firefox") + dump(crash.MinidumpName, noise(600_000)) + end
+	crashID(t, i.post(t, big))
+	return q, i, big
+}
+
 // A full stream is said at once, and taken up again when there is room.
 func TestFullStreamFailsFast(t *testing.T) {
 	t.Parallel()
-	q := startQueue(t)
-	i := startIntake(t, q.url)
-	q.cfg.StreamMaxBytes = 1 << 20
-	q.apply(t)
-	big := field("ProductName", "Firefox") + dump(crash.MinidumpName, noise(600_000)) + end
-	crashID(t, i.post(t, big))
+	q, i, big := startFull(t)
 
 	start := time.Now()
 	a := i.post(t, big)
@@ -159,12 +166,7 @@ func TestFullStreamFailsFast(t *testing.T) {
 // stream, and green again after the first that is.
 func TestNoPromisesAreARedHeartbeat(t *testing.T) {
 	t.Parallel()
-	q := startQueue(t)
-	i := startIntake(t, q.url)
-	q.cfg.StreamMaxBytes = 1 << 20
-	q.apply(t)
-	big := field("ProductName", "Firefox") + dump(crash.MinidumpName, noise(600_000)) + end
-	crashID(t, i.post(t, big))
+	q, i, big := startFull(t)
 	const soon = 5 * time.Second // brokenAfter
 	begun := time.Now()
 	for {
@@ -272,13 +274,13 @@ func TestServerThatComesLater(t *testing.T) {
 
 func awaitHealthy(t *testing.T, i *tier) {
 	t.Helper()
-	for deadline := time.Now().Add(time.Minute); ; {
+	for deadline := time.Now().Add(30 * time.Second); ; {
 		status, body := get(t, "http://"+i.addr+"/__heartbeat__")
 		if status == 200 {
 			return
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("heartbeat %d %s after a minute", status, body)
+			t.Fatalf("heartbeat %d %s after 30 s", status, body)
 		}
 	}
 }

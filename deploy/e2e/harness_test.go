@@ -349,7 +349,7 @@ func awaitHealthy(t *testing.T, url string) { t.Helper(); awaitHeartbeat(t, url,
 // awaitHeartbeat waits until a tier's heartbeat has that status.
 func awaitHeartbeat(t *testing.T, url string, status int) {
 	t.Helper()
-	eventually(t, fmt.Sprintf("waiting for %d of %s", status, url), time.Minute, func() error {
+	eventually(t, fmt.Sprintf("waiting for %d of %s", status, url), 40*time.Second, func() error {
 		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url+"/__heartbeat__", http.NoBody)
 		if err != nil {
 			return err
