@@ -20,6 +20,10 @@ type Config struct {
 	// Bucket is the uploaders' bucket. Without it crashctl status does not look
 	// whether the bucket is there.
 	Bucket string `env:"S3_BUCKET"`
+	// IntakeURLs are the addresses of the intakes that clients post to, such as
+	// http://127.0.0.1:8000, several with commas between them. Without one,
+	// crashctl status does not ask whether they can promise reports.
+	IntakeURLs []string `env:"INTAKE_URL"`
 	// UploaderURLs are the admin addresses of the uploaders, such as
 	// http://127.0.0.1:8002, several with commas between them. Without one,
 	// crashctl status does not look whether they take reports from the queue.
@@ -31,6 +35,7 @@ type Config struct {
 func (c *Config) Validate() error {
 	return errors.Join(
 		checkURLs("NATS_MONITOR_URL", "http://127.0.0.1:8222", c.MonitorURLs),
+		checkURLs("INTAKE_URL", "http://127.0.0.1:8000", c.IntakeURLs),
 		checkURLs("UPLOADER_URL", "http://127.0.0.1:8002", c.UploaderURLs),
 	)
 }

@@ -125,11 +125,11 @@ func TestMissingPermission(t *testing.T) {
 
 // Every problem of the settings is told at once.
 func TestSettings(t *testing.T) {
-	got := crashctl(t, []string{"NATS_PARTITIONS=0", "NATS_REPLICAS=x", "NATS_MONITOR_URL=http://127.0.0.1:8222,secret", "UPLOADER_URL=secret"}, "status")
+	got := crashctl(t, []string{"NATS_PARTITIONS=0", "NATS_REPLICAS=x", "NATS_MONITOR_URL=http://127.0.0.1:8222,secret", "INTAKE_URL=secret", "UPLOADER_URL=secret"}, "status")
 	if got.code != 2 {
 		t.Errorf("exit code %d, want 2", got.code)
 	}
-	requireWords(t, got.errors, "\nNATS_URL: ", "\nNATS_PARTITIONS: ", "\nNATS_REPLICAS: ", "\nNATS_MONITOR_URL: address 2 ", "\nUPLOADER_URL: address 1 ")
+	requireWords(t, got.errors, "\nNATS_URL: ", "\nNATS_PARTITIONS: ", "\nNATS_REPLICAS: ", "\nNATS_MONITOR_URL: address 2 ", "\nINTAKE_URL: address 1 ", "\nUPLOADER_URL: address 1 ")
 	if strings.Contains(got.errors, "secret") {
 		t.Errorf("%q repeats an address", got.errors)
 	}

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -35,8 +36,15 @@ func startAll(t *testing.T) (url string, environ []string) {
 	t.Helper()
 	_, environ = applied(t, "S3_BUCKET=crashes")
 	startBucket(t)
+	url, _ = startIntake(t, environ)
+	return url, environ
+}
+
+// startIntake returns the address that clients post to, and what ends it.
+func startIntake(t *testing.T, environ []string) (url string, stop func()) {
+	t.Helper()
 	cfg, err := intake.Load(slices.Concat(environ, []string{
-		"INTAKE_ADDR=127.0.0.1:0", "INTAKE_ADMIN_ADDR=127.0.0.1:0", "INTAKE_THROTTLE_RULES=" + file(t, "rules.yaml", testRules),
+		"INTAKE_ADDR=127.0.0.1:0", "INTAKE_ADMIN_ADDR=127.0.0.1:0", "INTAKE_LAME_DUCK=0s", "INTAKE_THROTTLE_RULES=" + file(t, "rules.yaml", testRules),
 	}))
 	if err != nil {
 		t.Fatal(err)
@@ -45,8 +53,7 @@ func startAll(t *testing.T) (url string, environ []string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	background(t, front.Run)
-	return "http://" + front.Addr(), environ
+	return "http://" + front.Addr(), background(t, front.Run)
 }
 
 func startUploader(t *testing.T, environ []string) {
@@ -62,17 +69,19 @@ func startUploader(t *testing.T, environ []string) {
 	background(t, back.Run)
 }
 
-func background(t *testing.T, tier func(context.Context) error) {
+func background(t *testing.T, tier func(context.Context) error) (stop func()) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- tier(ctx) }()
-	t.Cleanup(func() {
+	stop = sync.OnceFunc(func() {
 		cancel()
 		if err := <-ended; err != nil {
 			t.Error(err)
 		}
 	})
+	t.Cleanup(stop)
+	return stop
 }
 
 type probed struct {

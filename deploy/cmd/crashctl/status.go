@@ -32,11 +32,11 @@ func (c *status) Validate() error {
 
 // Help is what crashctl status --help adds.
 func (*status) Help() string {
-	return `Shows for each partition how many reports are not uploaded yet (depth), how long the oldest of them has waited, how many are in the hands of uploaders (unacked) and were there before (redelivered), and how full the stream is; then how the dead letters, the replicas, the servers and the uploaders are. It only asks and changes nothing.
+	return `Shows for each partition how many reports are not uploaded yet (depth), how long the oldest of them has waited, how many are in the hands of uploaders (unacked) and were there before (redelivered), and how full the stream is; then how the dead letters, the replicas, the servers, the intakes and the uploaders are. It only asks and changes nothing.
 
 With --watch it looks again and again, and shows besides how many reports come in and go out a second, how far the backlog is drained since its peak, and when it will be gone. On a terminal it redraws the screen; elsewhere it prints a line for each look, with a ? where something is not known. It outlasts a lost connection.
 
-Needing attention is: a stream or a consumer that is missing, or so different that it could lose or hide reports; a stream without a leader or above 90% of its limit; a report that has waited for more than 15 minutes; dead letters; a replica that is offline; a nats-server that is too old, or that does not sync always; a bucket that is missing or cannot be reached; an uploader that does not answer, or whose breaker is open; a server that has lost messages which another one has.
+Needing attention is: a stream or a consumer that is missing, or so different that it could lose or hide reports; a stream without a leader or above 90% of its limit; a report that has waited for more than 15 minutes; dead letters; a replica that is offline; a nats-server that is too old, or that does not sync always; a bucket that is missing or cannot be reached; an intake or an uploader that does not answer, or whose heartbeat says that it is in trouble; an uploader whose breaker is open; a server that has lost messages which another one has.
 
 ` + needs + `
 and, to tell whether the servers sync always, and, given all of them,
@@ -45,11 +45,14 @@ whether each has the same messages:
     NATS_MONITOR_URL       their monitoring addresses, with commas
                            between them (unknown without)
 
-and, to ask the uploaders:
+and, to ask the intakes and the uploaders (unknown without):
 
-    UPLOADER_URL           their admin addresses, such as
-                           http://127.0.0.1:8002, with commas between
-                           them (unknown without)
+    INTAKE_URL             the addresses that clients post to, such as
+                           http://127.0.0.1:8000, with commas between
+                           them
+    UPLOADER_URL           the uploaders' admin addresses, such as
+                           http://127.0.0.1:8002, with commas
+                           between them
 
 and, to look for the bucket, as the uploader does:
 
@@ -120,7 +123,7 @@ func (s *session) read(ctx context.Context, js jetstream.JetStream, cfg Config) 
 	ctx, cancel := s.asking(ctx, js.Conn())
 	defer cancel()
 	return queuestatus.Read(ctx, js, cfg.Queue, queuestatus.Question{
-		Monitors: cfg.MonitorURLs, Bucket: cfg.Bucket, Uploaders: cfg.UploaderURLs,
+		Monitors: cfg.MonitorURLs, Bucket: cfg.Bucket, Intakes: cfg.IntakeURLs, Uploaders: cfg.UploaderURLs,
 	})
 }
 

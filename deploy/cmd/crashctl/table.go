@@ -18,6 +18,7 @@ func printTable(out io.Writer, s *queuestatus.Status) error {
 	fmt.Fprintf(&b, "syncs         %s\n", syncs(s.Sync))
 	fmt.Fprintf(&b, "dead letters  %s\n", deadLetters(s.DeadLetters))
 	fmt.Fprintf(&b, "bucket        %s\n", bucket(s.Bucket))
+	fmt.Fprintf(&b, "intakes       %s\n", intakes(s.Intakes))
 	fmt.Fprintf(&b, "uploaders     %s\n", uploaders(s.Uploaders))
 	if len(s.Partitions) > 0 {
 		writeRows(&b, rows(s))
@@ -64,6 +65,24 @@ func bucket(b *queuestatus.Bucket) string {
 		return "not looked for (S3_BUCKET is not set)"
 	}
 	return b.Name + " " + string(b.State)
+}
+
+func intakes(all []queuestatus.Intake) string {
+	if len(all) == 0 {
+		return "unknown (INTAKE_URL is not set)"
+	}
+	var words []string
+	for _, n := range all {
+		switch {
+		case n.Trouble == nil:
+			words = append(words, n.Address+" unknown")
+		case len(n.Trouble) > 0:
+			words = append(words, n.Address+" in trouble")
+		default:
+			words = append(words, n.Address+" well")
+		}
+	}
+	return strings.Join(words, "; ")
 }
 
 func uploaders(all []queuestatus.Uploader) string {

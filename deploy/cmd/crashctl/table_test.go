@@ -48,6 +48,11 @@ func troubled() *queuestatus.Status {
 		},
 		Total:       queuestatus.Total{Usage: &queuestatus.Usage{Bytes: 9<<30 + 512, LimitBytes: -1}},
 		DeadLetters: queuestatus.Stream{Name: "CRASHES_DLQ", State: queuestatus.Present, Usage: &queuestatus.Usage{Messages: 1234, Bytes: 5 << 20}},
+		Intakes: []queuestatus.Intake{
+			{Address: "i1:8000", Trouble: []string{}},
+			{Address: "i2:8000", Trouble: []string{"nats: away", "publish: nothing"}},
+			{Address: "i3:8000", Problem: "connection refused"},
+		},
 		Uploaders: []queuestatus.Uploader{
 			{Address: "u1:8002", BreakerOpen: new(false), Concurrency: new(16)},
 			{Address: "u2:8002", BreakerOpen: new(true), Concurrency: new(1)},
@@ -65,6 +70,7 @@ func TestTable(t *testing.T) {
 syncs         n1 always, n2 every 2m0s, n3:8222 unknown
 dead letters  1,234 message(s), 5.0 MiB
 bucket        crashes missing
+intakes       i1:8000 well; i2:8000 in trouble; i3:8000 unknown
 uploaders     u1:8002 breaker closed, 16 at a time; u2:8002 breaker open; u3:8002 unknown
 
 STREAM        DEPTH  OLDEST  UNACKED  REDELIVERED     SIZE   LIMIT  FULL
@@ -116,6 +122,10 @@ dead_letters.usage.bytes
 dead_letters.usage.limit_bytes
 dead_letters.usage.messages
 dead_letters.usage.used_percent
+intakes
+intakes.address
+intakes.problem
+intakes.trouble
 partitions
 partitions.configured
 partitions.consumer
@@ -181,7 +191,8 @@ uploaders
 uploaders.address
 uploaders.breaker_open
 uploaders.concurrency
-uploaders.problem`
+uploaders.problem
+uploaders.trouble`
 	var out strings.Builder
 	if err := printJSON(&out, troubled()); err != nil {
 		t.Fatal(err)
@@ -217,7 +228,7 @@ func TestJSONOfNothing(t *testing.T) {
 	if err := printJSON(&out, queuestatus.Nothing(errors.New("no connection"))); err != nil {
 		t.Fatal(err)
 	}
-	requireWords(t, out.String(), `"server": null`, `"sync": []`, `"partitions": []`, `"uploaders": []`, `"attention": []`, `"cannot_tell": [`)
+	requireWords(t, out.String(), `"server": null`, `"sync": []`, `"partitions": []`, `"intakes": []`, `"uploaders": []`, `"attention": []`, `"cannot_tell": [`)
 }
 
 // Help is enough for a newcomer: the settings with their defaults, the exit
@@ -229,7 +240,7 @@ func TestHelp(t *testing.T) {
 	}
 	for command, own := range map[string][]string{
 		"stream apply": {"--yes"},
-		"status":       {"--json", "--watch", "--every", "NATS_MONITOR_URL", "UPLOADER_URL", "0  all is well"},
+		"status":       {"--json", "--watch", "--every", "NATS_MONITOR_URL", "INTAKE_URL", "UPLOADER_URL", "0  all is well"},
 	} {
 		got := crashctl(t, nil, append(strings.Fields(command), "--help")...)
 		if got.code != 0 || got.errors != "" {

@@ -22,7 +22,7 @@ Yagi runs on this machine. Ctrl-C stops it; what it has is kept in {{.Dir}}
   bucket                   {{.S3}}/` + bucket + `, region ` + region + `
   the bucket's keys        AWS_ACCESS_KEY_ID=` + accessKey + ` AWS_SECRET_ACCESS_KEY=` + secretKey + `
   look into the bucket     {{.Web}} (log in with these keys), or {{.Dir}}/s3/data/` + bucket + `/v1
-  how the queue is         NATS_URL={{.NATS}} NATS_MONITOR_URL={{.Monitor}} UPLOADER_URL=http://{{.UploaderAdmin}} go run ./deploy/cmd/crashctl status --watch
+  how the queue is         NATS_URL={{.NATS}} NATS_MONITOR_URL={{.Monitor}} INTAKE_URL=http://{{.Intake}} UPLOADER_URL=http://{{.UploaderAdmin}} go run ./deploy/cmd/crashctl status --watch
 
 Post a crash:
 

@@ -38,6 +38,9 @@ func (s *Status) attention() []string {
 	if b := s.Bucket; b != nil && b.Problem != "" {
 		add("bucket %s takes no reports: %s", b.Name, b.Problem)
 	}
+	for _, n := range s.Intakes {
+		all = append(all, n.attention()...)
+	}
 	for _, u := range s.Uploaders {
 		all = append(all, u.attention()...)
 	}

@@ -40,6 +40,15 @@ func TestAttention(t *testing.T) {
 		"consumer uploader of CRASHES_0 is missing: crashctl stream apply makes it": func(s *Status) {
 			s.Partitions[0].Consumer = Consumer{Name: "uploader", State: Missing}
 		},
+		"intake i1:8000: publish: no report was promised for 7s": func(s *Status) {
+			s.Intakes = []Intake{{Address: "i0:8000", Trouble: []string{}}, {Address: "i1:8000", Trouble: []string{"publish: no report was promised for 7s"}}}
+		},
+		"intake i1:8000 does not say how it is: no answer within 2s": func(s *Status) {
+			s.Intakes = []Intake{{Address: "i1:8000", Problem: "no answer within 2s"}}
+		},
+		"uploader u1:8002: nats: away": func(s *Status) {
+			s.Uploaders = []Uploader{{Address: "u1:8002", BreakerOpen: new(false), Concurrency: new(3), Trouble: []string{"nats: away"}}}
+		},
 		"stream CRASHES_0: discard is old, should be new (fatal: uploaders refuse it)": func(s *Status) {
 			s.Partitions[0].Stream.Differences = []Difference{
 				{On: "stream CRASHES_0", Field: "discard", Want: "new", Live: "old", Unsafe: true, Fatal: true},

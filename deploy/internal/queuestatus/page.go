@@ -9,14 +9,16 @@ import (
 	"net/http"
 	"net/url"
 	"path"
+	"slices"
 )
 
 // pageLimit bounds what is read of a page, in bytes: /varz has 2.3 kB, and /jsz
 // some 2 kB for each stream of the server.
 const pageLimit = 16 << 20
 
-// readPage asks for a page and hands what it says to read.
-func readPage(ctx context.Context, address *url.URL, read func(io.Reader) error) error {
+// readPage asks for a page and hands what it says to read; with another status than
+// 200 or those of also it says nothing.
+func readPage(ctx context.Context, address *url.URL, read func(io.Reader) error, also ...int) error {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address.String(), nil)
 	if err != nil {
 		return err
@@ -28,7 +30,7 @@ func readPage(ctx context.Context, address *url.URL, read func(io.Reader) error)
 	}
 	defer res.Body.Close()
 	name := path.Base(address.Path)
-	if res.StatusCode != http.StatusOK {
+	if res.StatusCode != http.StatusOK && !slices.Contains(also, res.StatusCode) {
 		return fmt.Errorf("its /%s answers %s", name, res.Status)
 	}
 	if err := read(io.LimitReader(res.Body, pageLimit)); err != nil {
@@ -38,6 +40,6 @@ func readPage(ctx context.Context, address *url.URL, read func(io.Reader) error)
 }
 
 // readJSON is readPage for a page that is a JSON document.
-func readJSON(ctx context.Context, address *url.URL, page any) error {
-	return readPage(ctx, address, func(r io.Reader) error { return json.NewDecoder(r).Decode(page) })
+func readJSON(ctx context.Context, address *url.URL, page any, also ...int) error {
+	return readPage(ctx, address, func(r io.Reader) error { return json.NewDecoder(r).Decode(page) }, also...)
 }

@@ -26,7 +26,11 @@ type Question struct {
 	Monitors []string
 	// Bucket is the bucket's name; empty: it is not asked about.
 	Bucket string
-	// Uploaders are the uploaders' addresses, URLs such as http://127.0.0.1:8002.
+	// Intakes are the addresses that clients post to, URLs such as
+	// http://127.0.0.1:8000.
+	Intakes []string
+	// Uploaders are the uploaders' admin addresses, URLs such as
+	// http://127.0.0.1:8002.
 	Uploaders []string
 }
 
@@ -40,7 +44,7 @@ func Read(ctx context.Context, js jetstream.JetStream, cfg queue.Config, q Quest
 	var found copies
 	var asked sync.WaitGroup
 	asked.Go(func() { found, serverProblems = s.readServers(ctx, q.Monitors) })
-	asked.Go(func() { s.readUploaders(ctx, q.Uploaders) })
+	asked.Go(func() { s.readServices(ctx, q) })
 	if q.Bucket != "" {
 		asked.Go(func() { s.Bucket = readBucket(ctx, q.Bucket) })
 	}
@@ -70,6 +74,7 @@ func empty() *Status {
 		Sync:        []Sync{},
 		Partitions:  []Partition{},
 		DeadLetters: unknown(queue.DeadLetterStream),
+		Intakes:     []Intake{},
 		Uploaders:   []Uploader{},
 		Attention:   []string{},
 		CannotTell:  []string{},

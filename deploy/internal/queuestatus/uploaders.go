@@ -6,16 +6,10 @@ import (
 	"fmt"
 	"io"
 	"net/url"
-	"time"
 
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
 )
-
-// uploaderPatience is how long an uploader may take to show its metrics, which
-// cost it next to nothing. It is shorter than the time for a whole look: one
-// that hangs must not hold up those who watch.
-const uploaderPatience = 2 * time.Second
 
 // Names of an uploader's gauges (uploader/metrics.go).
 const (
@@ -32,31 +26,32 @@ type Uploader struct {
 	BreakerOpen *bool `json:"breaker_open"`
 	// Concurrency is how many of its workers may be at work; null likewise.
 	Concurrency *int `json:"concurrency"`
+	// Trouble is what is wrong by its heartbeat, empty when all is well; null
+	// likewise.
+	Trouble []string `json:"trouble"`
 	// Problem says why it did not say; empty when it did.
 	Problem string `json:"problem"`
 }
 
-func (s *Status) readUploaders(ctx context.Context, addresses []string) {
-	ctx, cancel := context.WithTimeoutCause(ctx, uploaderPatience, fmt.Errorf("no answer within %s", uploaderPatience))
-	defer cancel()
-	s.Uploaders = make([]Uploader, len(addresses))
-	each(len(addresses), func(i int) error {
-		if err := s.Uploaders[i].read(ctx, addresses[i]); err != nil {
-			s.Uploaders[i].Problem = because(ctx, err).Error()
-		}
-		return nil
-	})
-}
-
-func (u *Uploader) read(ctx context.Context, uploader string) error {
+func (u *Uploader) read(ctx context.Context, uploader string) {
 	address, err := url.Parse(uploader)
 	if err != nil {
-		return errors.New("its address is not a URL")
+		u.Problem = errNoURL.Error()
+		return
 	}
 	u.Address = address.Host
+	if err = u.readGauges(ctx, address); err == nil {
+		u.Trouble, err = readHeartbeat(ctx, address)
+	}
+	if err != nil {
+		u.Problem = because(ctx, err).Error()
+	}
+}
+
+func (u *Uploader) readGauges(ctx context.Context, address *url.URL) error {
 	var gauges map[string]float64
-	err = readPage(ctx, address.JoinPath("metrics"), func(r io.Reader) (err error) {
-		gauges, err = readGauges(r)
+	err := readPage(ctx, address.JoinPath("metrics"), func(r io.Reader) (err error) {
+		gauges, err = parseGauges(r)
 		return err
 	})
 	if err != nil {
@@ -71,9 +66,9 @@ func (u *Uploader) read(ctx context.Context, uploader string) error {
 	return nil
 }
 
-// readGauges returns the gauges without labels of a page in Prometheus' text
+// parseGauges returns the gauges without labels of a page in Prometheus' text
 // format.
-func readGauges(r io.Reader) (map[string]float64, error) {
+func parseGauges(r io.Reader) (map[string]float64, error) {
 	parser := expfmt.NewTextParser(model.UTF8Validation)
 	families, err := parser.TextToMetricFamilies(r)
 	if err != nil {
@@ -91,11 +86,18 @@ func readGauges(r io.Reader) (map[string]float64, error) {
 }
 
 func (u *Uploader) attention() []string {
-	switch {
-	case u.BreakerOpen == nil:
-		return []string{fmt.Sprintf("uploader %s does not say how it is: %s", u.Address, u.Problem)}
-	case *u.BreakerOpen:
-		return []string{fmt.Sprintf("uploader %s: its breaker is open: the bucket takes nothing, and so it takes no report from the queue (its /__heartbeat__ says why)", u.Address)}
+	var all []string
+	add := func(format string, v ...any) {
+		all = append(all, fmt.Sprintf("uploader %s", u.Address)+fmt.Sprintf(format, v...))
 	}
-	return nil
+	if u.BreakerOpen != nil && *u.BreakerOpen {
+		add(": its breaker is open: the bucket takes nothing, and so it takes no report from the queue")
+	}
+	for _, t := range u.Trouble {
+		add(": %s", t)
+	}
+	if u.Problem != "" {
+		add(" does not say how it is: %s", u.Problem)
+	}
+	return all
 }

@@ -1,0 +1,91 @@
+package main
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/yagi-crash/yagi/uploader"
+)
+
+// startUploaderOf runs an uploader whose bucket nobody serves.
+func startUploaderOf(t *testing.T, environ []string) (address string, stop func()) {
+	t.Helper()
+	closed := listen(t)
+	closed.Close()
+	cfg, err := uploader.Load(append(environ, "UPLOADER_ADMIN_ADDR=127.0.0.1:0", "UPLOADER_WORKERS=3", "UPLOADER_GRACE=0s", "S3_BUCKET=crashes"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg.S3 = uploader.S3{Endpoint: "http://" + closed.Addr().String(), Region: "us-east-1", AccessKey: "a", SecretKey: "b"}
+	u, err := uploader.Listen(t.Context(), cfg, zerolog.Nop())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return u.AdminAddr(), background(t, u.Run)
+}
+
+// An intake that promises nothing, or does not answer, needs attention, also when the
+// stream looks well.
+func TestStatusOfIntakes(t *testing.T) {
+	_, environ := applied(t, "NATS_STREAM_MAX_BYTES=1MiB")
+	requireWords(t, crashctl(t, environ, "status").out, "intakes       unknown (INTAKE_URL is not set)\n")
+
+	url, stop := startIntake(t, environ)
+	_, address, _ := strings.Cut(url, "://")
+	environ = append(environ, "INTAKE_URL="+url)
+	s := readStatus(t, environ, 0)
+	if len(s.Intakes) != 1 || s.Intakes[0].Address != address || s.Intakes[0].Trouble == nil || len(s.Intakes[0].Trouble) > 0 {
+		t.Fatalf("intakes %+v", s.Intakes)
+	}
+	requireWords(t, crashctl(t, environ, "status").out, "intakes       "+address+" well\n")
+
+	// None of these fits into the stream.
+	if got := crashctl(t, environ, "load", "--url="+url, "--size=5MB", "--rate=2", "--for=7s", "--connections=4"); got.code != 1 {
+		t.Fatalf("%+v", got)
+	}
+	requireWords(t, crashctl(t, environ, "status").out, "intakes       "+address+" in trouble\n")
+	s = readStatus(t, environ, 1)
+	requireOne(t, s.Attention, "intake "+address+": publish: no report was promised for ", "maximum bytes")
+
+	stop()
+	s = readStatus(t, environ, 1)
+	requireOne(t, s.Attention, "intake "+address+" does not say how it is: ", "connection refused")
+}
+
+// An uploader that takes nothing from the queue, or does not answer, needs
+// attention.
+func TestStatusOfUploaders(t *testing.T) {
+	js, environ := applied(t)
+	requireWords(t, crashctl(t, environ, "status").out, "uploaders     unknown (UPLOADER_URL is not set)\n")
+
+	address, stop := startUploaderOf(t, environ)
+	environ = append(environ, "UPLOADER_URL=http://"+address)
+	s := readStatus(t, environ, 1)
+	requireOne(t, s.Attention, "uploader "+address+": bucket: ", "connection refused")
+	if len(s.Uploaders) != 1 || s.Uploaders[0].BreakerOpen == nil || *s.Uploaders[0].BreakerOpen || *s.Uploaders[0].Concurrency != 3 || s.Uploaders[0].Address != address {
+		t.Fatalf("uploaders %+v", s.Uploaders)
+	}
+	requireWords(t, crashctl(t, environ, "status").out, "uploaders     "+address+" breaker closed, 3 at a time\n")
+
+	publish(t, js, 0, 1000)
+	for until := time.Now().Add(time.Minute); ; {
+		if got := crashctl(t, environ, "status"); strings.Contains(got.out, "breaker open") || time.Now().After(until) {
+			requireWords(t, got.out, "uploaders     "+address+" breaker open\n", "uploader "+address+": its breaker is open")
+			break
+		}
+	}
+	stop()
+	s = readStatus(t, environ, 1)
+	requireOne(t, s.Attention, "uploader "+address+" does not say how it is: ", "connection refused")
+
+	// An intake has no breaker, and other programs have neither that nor a heartbeat.
+	url, _ := startIntake(t, environ)
+	s = readStatus(t, append(environ, "UPLOADER_URL="+url), 1)
+	requireOne(t, s.Attention, "its /metrics answers 404 Not Found")
+	_, monitor, _ := strings.Cut(environ[1], "=")
+	s = readStatus(t, append(environ, "UPLOADER_URL=", "INTAKE_URL="+monitor), 1)
+	requireOne(t, s.Attention, "its /__heartbeat__ answers 404 Not Found")
+}

@@ -1,0 +1,91 @@
+package queuestatus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"time"
+)
+
+// servicePatience is how long an intake or an uploader may take to show a page,
+// which costs it next to nothing. It is shorter than the time for a whole look: one
+// that hangs must not hold up those who watch.
+const servicePatience = 2 * time.Second
+
+// Intake is what an intake says of itself.
+type Intake struct {
+	// Address is the host and port that were asked.
+	Address string `json:"address"`
+	// Trouble is what is wrong by its heartbeat, empty when all is well; null when
+	// it did not say.
+	Trouble []string `json:"trouble"`
+	// Problem says why it did not say; empty when it did.
+	Problem string `json:"problem"`
+}
+
+// readServices asks the intakes and the uploaders.
+func (s *Status) readServices(ctx context.Context, q Question) {
+	ctx, cancel := context.WithTimeoutCause(ctx, servicePatience, fmt.Errorf("no answer within %s", servicePatience))
+	defer cancel()
+	s.Intakes = make([]Intake, len(q.Intakes))
+	s.Uploaders = make([]Uploader, len(q.Uploaders))
+	each(len(q.Intakes)+len(q.Uploaders), func(i int) error {
+		if i < len(q.Intakes) {
+			s.Intakes[i].read(ctx, q.Intakes[i])
+		} else {
+			i -= len(q.Intakes)
+			s.Uploaders[i].read(ctx, q.Uploaders[i])
+		}
+		return nil
+	})
+}
+
+func (n *Intake) read(ctx context.Context, intake string) {
+	address, err := url.Parse(intake)
+	if err != nil {
+		n.Problem = errNoURL.Error()
+		return
+	}
+	n.Address = address.Host
+	if n.Trouble, err = readHeartbeat(ctx, address); err != nil {
+		n.Problem = because(ctx, err).Error()
+	}
+}
+
+// errNoURL does not repeat the address, which may carry a password.
+var errNoURL = errors.New("its address is not a URL")
+
+// readHeartbeat returns what is wrong by the heartbeat of a service, empty and not
+// nil when nothing is.
+func readHeartbeat(ctx context.Context, service *url.URL) ([]string, error) {
+	var page struct { // package dockerflow writes it
+		Errors []struct {
+			Name string `json:"name"`
+			Msg  string `json:"msg"`
+		} `json:"errors"`
+	}
+	if err := readJSON(ctx, service.JoinPath("__heartbeat__"), &page, http.StatusServiceUnavailable); err != nil {
+		return nil, err
+	}
+	if page.Errors == nil {
+		return nil, errors.New("its /__heartbeat__ is not that of a Yagi")
+	}
+	trouble := []string{}
+	for _, e := range page.Errors {
+		trouble = append(trouble, e.Name+": "+e.Msg)
+	}
+	return trouble, nil
+}
+
+func (n *Intake) attention() []string {
+	if n.Trouble == nil {
+		return []string{fmt.Sprintf("intake %s does not say how it is: %s", n.Address, n.Problem)}
+	}
+	var all []string
+	for _, t := range n.Trouble {
+		all = append(all, fmt.Sprintf("intake %s: %s", n.Address, t))
+	}
+	return all
+}
