@@ -7,12 +7,15 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/yagi-crash/yagi/pkg/crash"
 	"github.com/yagi-crash/yagi/pkg/queue"
+	"github.com/yagi-crash/yagi/pkg/settings"
 	"github.com/yagi-crash/yagi/uploader/internal/objstore"
 )
 
@@ -147,5 +150,48 @@ func TestAnswerBreaksOff(t *testing.T) {
 	w.checkStored(reports)
 	if len(lost) < 5*4 {
 		t.Errorf("%d answers were lost, want %d", len(lost), 5*4)
+	}
+}
+
+// Reports in chunks are in memory only as many at a time as the budget has room for,
+// and one that is larger than the budget is alone there.
+func TestMemoryBudgetBoundsWhatIsInHand(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		budget func(size int64) int64
+		most   int32
+	}{
+		"room for two":    {func(size int64) int64 { return 3*size - 1 }, 2},
+		"larger than all": {func(size int64) int64 { return size / 2 }, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, 1)
+			var reports []*crash.Sealed
+			for range 6 {
+				report, _ := w.publishChunked(0)
+				reports = append(reports, report)
+			}
+			w.cfg.MemoryBudget = settings.Bytes(test.budget(reports[0].Size()))
+			f := w.newFront()
+			var now, most atomic.Int32
+			f.onPut(func(*http.Request) {
+				n := now.Add(1)
+				defer now.Add(-1)
+				for was := most.Load(); n > was && !most.CompareAndSwap(was, n); was = most.Load() {
+				}
+				<-time.After(100 * time.Millisecond) // in which all workers could come here
+			})
+			r := w.run(nil)
+			await(t, "all are acknowledged", func() bool { return w.drained(0) })
+			w.checkStored(reports)
+			if n := most.Load(); n != test.most {
+				t.Errorf("%d were in hand at a time, want %d", n, test.most)
+			}
+			r.stop()
+			if left := testutil.ToFloat64(r.metrics.reserved); left != 0 {
+				t.Errorf("%v bytes are reserved for nothing", left)
+			}
+		})
 	}
 }
