@@ -106,6 +106,34 @@ func TestBucketTakesNothing(t *testing.T) {
 	}
 }
 
+// A worker that asked for a report before the bucket was known to take nothing hands
+// it back without an attempt.
+func TestReportThatWasAskedForBefore(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 1)
+	f := w.newFront()
+	r := w.run(nil)
+	var late string
+	await(t, "a report came to such a worker", func() bool { // who waits for a second, once this is known
+		f.onKey(nil)
+		await(t, "all workers have asked for a report", func() bool {
+			info := w.consumer(0)
+			return info.NumWaiting == w.cfg.Workers && info.NumAckPending == 0
+		})
+		f.onKey(always(403, "AccessDenied"))
+		w.publish(0, 1)
+		await(t, "the breaker is open", func() bool { return r.breaker.Err() != nil })
+		late = string(w.publish(0, 1)[0].ID)
+		return w.consumer(0).NumPending == 0
+	})
+	await(t, "nothing is in hand", func() bool { return testutil.ToFloat64(r.metrics.inHand) == 0 })
+	for _, key := range f.came() {
+		if strings.HasSuffix(key, late) {
+			t.Errorf("PUT of %s", key)
+		}
+	}
+}
+
 // always refuses every object.
 func always(status int, code string) func(string) *refusalOf {
 	return func(string) *refusalOf { return &refusalOf{status, code} }

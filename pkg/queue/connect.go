@@ -67,8 +67,9 @@ const dialTimeout = 2 * time.Second
 // Connect returns a connection that never gives up: it is there at once,
 // connected or not, and reconnects for ever, also after refused credentials.
 // role names the connection on the server and its inbox (_INBOX_<role>), which
-// permissions are given for. Its comings and goings are logged.
-func Connect(cfg Config, role string, log zerolog.Logger) (*nats.Conn, error) {
+// permissions are given for. Its comings and goings are logged. Further options
+// come last, and so replace those that are set here.
+func Connect(cfg Config, role string, log zerolog.Logger, further ...nats.Option) (*nats.Conn, error) {
 	events := &comings{log: log}
 	options := []nats.Option{
 		nats.Name("yagi " + role),
@@ -100,7 +101,7 @@ func Connect(cfg Config, role string, log zerolog.Logger) (*nats.Conn, error) {
 	if cfg.Creds != "" {
 		options = append(options, nats.UserCredentials(cfg.Creds))
 	}
-	nc, err := nats.Connect(cfg.URL, options...)
+	nc, err := nats.Connect(cfg.URL, append(options, further...)...)
 	if _, ok := errors.AsType[*url.Error](err); ok { // which quotes the URL, with its password
 		err = errors.New("not a list of addresses such as nats://nats.example.com:4222")
 	}

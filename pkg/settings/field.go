@@ -140,8 +140,22 @@ func reason(err error) string {
 	case env.ParseValueError:
 		return err.Err.Error()
 	case *strconv.NumError:
-		return fmt.Sprintf("%q: %v", err.Num, err.Err)
+		return notNumber(err)
 	default:
 		return err.Error()
 	}
+}
+
+func notNumber(err *strconv.NumError) string {
+	kind := "a whole number"
+	switch err.Func {
+	case "ParseFloat":
+		kind = "a number"
+	case "ParseBool":
+		kind = "true or false"
+	}
+	if errors.Is(err.Err, strconv.ErrRange) {
+		return fmt.Sprintf("%q is out of range", err.Num)
+	}
+	return fmt.Sprintf("%q is not %s", err.Num, kind)
 }

@@ -79,7 +79,7 @@ func TestLoadReportsEveryProblem(t *testing.T) {
 	}
 	want := `reading the settings:
 T_LIMIT: "huge" is not a size such as 25MiB, 1GB or 1048576
-T_WORKERS: "many": invalid syntax
+T_WORKERS: "many" is not a whole number
 T_URL: is required and empty
 T_QUEUE_WORKERS: "-1" is not a size such as 25MiB, 1GB or 1048576
 T_WAIT: must be at most 1m
@@ -100,8 +100,8 @@ func TestLoadValidatesOnce(t *testing.T) {
 	err := settings.Load([]string{"T_URL=http://x", "T_F=maybe"}, &outer{})
 	want := `reading the settings:
 T_D: time: missing unit in duration "5"
-T_N: "9999999999": value out of range
-T_F: "maybe": invalid syntax
+T_N: "9999999999" is out of range
+T_F: "maybe" is not true or false
 T_URL: must be a nats URL`
 	if err == nil || err.Error() != want {
 		t.Errorf("got:\n%v\nwant:\n%s", err, want)

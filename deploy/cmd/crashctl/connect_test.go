@@ -46,6 +46,21 @@ func listen(t *testing.T) net.Listener {
 	return l
 }
 
+// That nobody listens is told, and not only that there is no connection.
+func TestNobodyListens(t *testing.T) {
+	closed := listen(t)
+	closed.Close()
+	got := crashctl(t, []string{"NATS_URL=nats://" + closed.Addr().String()}, "status", "--timeout=2s")
+	requireWords(t, got.errors, "no connection within 2s (dial tcp "+closed.Addr().String(), "connection refused)")
+	for _, timeout := range []string{"0s", "-1s"} {
+		got := crashctl(t, nil, "status", "--timeout="+timeout)
+		if got.code != 2 {
+			t.Errorf("%+v", got)
+		}
+		requireWords(t, got.errors, "--timeout has to be above 0, not "+timeout)
+	}
+}
+
 func TestRefusedCredentials(t *testing.T) {
 	s := startServer(t, &server.Options{Username: "ops", Password: "right"})
 	url := strings.Replace(s.ClientURL(), "://", "://ops:wrong@", 1)

@@ -277,7 +277,7 @@ type deadDrop struct {
 
 // Help is what crashctl dead drop --help adds.
 func (*deadDrop) Help() string {
-	return `Removes dead letters for good, with their chunks: there is no way back. crashctl dead save keeps them elsewhere first.
+	return `Removes dead letters for good, with their chunks: there is no way back. crashctl dead save keeps them elsewhere first. As long as the queue has the report's own message, for UPLOADER_REPLAY_WINDOW at the most, crashctl audit then says of it that it is lost, and crashctl replay tries to store it.
 
 ` + needsDead + `
 Examples:

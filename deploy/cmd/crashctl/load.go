@@ -14,19 +14,19 @@ import (
 )
 
 type loadTest struct {
-	URL            string        `name:"url" default:"http://127.0.0.1:8000" help:"Where to post to; without a path, to /submit."`
-	Rate           float64       `help:"Reports a second, over all connections; 0 is as fast as answers come."`
-	Connections    int           `default:"8" help:"How many reports are on their way at once, at most."`
-	Size           loadgen.Size  `default:"400kB" help:"Size of a dump, such as 400kB, or a range such as 100kB-2MB."`
-	Gzip           bool          `help:"Compress the bodies."`
-	For            time.Duration `placeholder:"DURATION" help:"How long to send; 10s unless there is a --count."`
-	Count          int64         `help:"How many reports to send at most."`
-	Ledger         string        `placeholder:"FILE" help:"A file to which the id of each report that was promised is added, one a line."`
-	Product        string        `default:"YagiLoad" help:"ProductName of the reports."`
-	Seed           *uint64       `help:"What the reports' content is drawn from; a random number unless it is given."`
-	RequestTimeout time.Duration `default:"60s" help:"How long a report may take to be answered."`
-	Yes            bool          `help:"Do it, though the URL does not lead to this machine."`
-	JSON           bool          `help:"Print one JSON object, for machines."`
+	URL            string         `name:"url" default:"http://127.0.0.1:8000" help:"Where to post to; without a path, to /submit."`
+	Rate           float64        `help:"Reports a second, over all connections; 0 is as fast as answers come."`
+	Connections    int            `default:"8" help:"How many reports are on their way at once, at most."`
+	Size           loadgen.Size   `default:"400kB" help:"Size of a dump, such as 400kB, or a range such as 100kB-2MB."`
+	Gzip           bool           `help:"Compress the bodies."`
+	For            *time.Duration `placeholder:"DURATION" help:"How long to send; 10s unless there is a --count."`
+	Count          *int64         `help:"How many reports to send at most."`
+	Ledger         string         `placeholder:"FILE" help:"A file to which the id of each report that was promised is added, one a line."`
+	Product        string         `default:"YagiLoad" help:"ProductName of the reports."`
+	Seed           *uint64        `help:"What the reports' content is drawn from; a random number unless it is given."`
+	RequestTimeout time.Duration  `default:"60s" help:"How long a report may take to be answered."`
+	Yes            bool           `help:"Do it, though the URL does not lead to this machine."`
+	JSON           bool           `help:"Print one JSON object, for machines."`
 }
 
 // Help is what crashctl load --help adds.
@@ -89,12 +89,14 @@ func (c *loadTest) config() (loadgen.Config, error) {
 	}
 	const mostConnections = 20_000 // of one address: it has no more ports
 	switch {
-	case c.Rate < 0 || math.IsNaN(c.Rate) || c.For < 0 || c.Count < 0 || c.RequestTimeout <= 0:
-		err = errors.New("--rate, --for, --count and --request-timeout cannot be negative, and the last not 0 either")
+	case c.Rate < 0 || math.IsNaN(c.Rate):
+		err = errors.New("--rate cannot be negative")
+	case c.For != nil && *c.For <= 0 || c.Count != nil && *c.Count <= 0 || c.RequestTimeout <= 0:
+		err = errors.New("--for, --count and --request-timeout have to be above 0")
 	case c.Connections < 1 || c.Connections > mostConnections:
 		err = fmt.Errorf("--connections: %d is not from 1 to %d", c.Connections, mostConnections)
-	case c.For == 0 && c.Count == 0:
-		c.For = 10 * time.Second
+	case c.For == nil && c.Count == nil:
+		c.For = new(10 * time.Second)
 	}
 	seed := uint64(rand.Uint32())
 	if c.Seed != nil {
@@ -102,8 +104,16 @@ func (c *loadTest) config() (loadgen.Config, error) {
 	}
 	return loadgen.Config{
 		URL: u, Rate: c.Rate, Connections: c.Connections, Size: c.Size, Gzip: c.Gzip,
-		For: c.For, Count: c.Count, Product: c.Product, Seed: seed, RequestTimeout: c.RequestTimeout,
+		For: value(c.For), Count: value(c.Count), Product: c.Product, Seed: seed, RequestTimeout: c.RequestTimeout,
 	}, err
+}
+
+// value is 0 for a flag that was not given.
+func value[T any](flag *T) (v T) {
+	if flag != nil {
+		v = *flag
+	}
+	return v
 }
 
 // openLedger returns nil when none is wanted.

@@ -52,6 +52,14 @@ type commands struct {
 	Probe  probe         `cmd:"" help:"Post a crash report and follow it into the bucket. Without --yes only say so."`
 }
 
+// Validate is called by kong.
+func (c *commands) Validate() error {
+	if c.Timeout <= 0 {
+		return fmt.Errorf("--timeout has to be above 0, not %s", c.Timeout)
+	}
+	return nil
+}
+
 // exit ends a command with a code of its own. Without an error the command has
 // said all there is to say.
 type exit struct {

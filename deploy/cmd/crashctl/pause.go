@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -28,7 +29,7 @@ type pauseUploads struct {
 
 // Help is what crashctl pause --help adds.
 func (*pauseUploads) Help() string {
-	return `Has every uploader take no more reports from the queue for a while, for work on the bucket for example. What they have in hand they finish. Intake goes on: reports wait in the queue, which has to have room for them (crashctl status). A second pause replaces the first.
+	return `Has every uploader take no more reports from the queue for a while, for work on the bucket for example. What they have in hand they finish. Intake goes on: reports wait in the queue, which has to have room for them (crashctl status). A second pause replaces the first. It ends after 24 hours at the latest.
 
 ` + needsPause + `
 Examples:
@@ -37,13 +38,20 @@ Examples:
     crashctl pause --for 30m --yes`
 }
 
+// longestPause keeps one that was forgotten, or a slip of the keyboard, from filling
+// the streams.
+const longestPause = 24 * time.Hour
+
+// pauseTime is how the end of a pause is written.
+const pauseTime = "15:04:05 MST on 2 January"
+
 // Run pauses each consumer or says so.
 func (c *pauseUploads) Run(ctx context.Context, s *session) error {
-	if c.For <= 0 {
-		return fmt.Errorf("--for has to be above 0, not %s", c.For)
+	if c.For <= 0 || c.For > longestPause {
+		return fmt.Errorf("--for has to be above 0 and up to %s, not %s", longestPause, c.For)
 	}
 	until := time.Now().Add(c.For)
-	what := "pause uploads from %s until " + until.Format("15:04:05 MST on 2 January")
+	what := "pause uploads from %s until " + until.Format(pauseTime)
 	return s.eachConsumer(ctx, c.Yes, what, func(ctx context.Context, js jetstream.JetStream, stream string) error {
 		_, err := js.PauseConsumer(ctx, stream, queue.Consumer, until)
 		return err
@@ -87,25 +95,44 @@ func (s *session) eachConsumer(ctx context.Context, yes bool, what string, do fu
 	defer js.Conn().Close()
 	for _, stream := range streams {
 		words := fmt.Sprintf(what, stream)
-		if !yes {
-			say(s.out, "would", words)
-			continue
-		}
 		asking, cancel := s.asking(ctx, js.Conn())
-		err := do(asking, js, stream)
+		now, err := pausedNow(asking, js, stream)
+		if err == nil && yes {
+			err = do(asking, js, stream)
+		}
 		if err != nil {
 			err = &exit{exitTrouble, fmt.Errorf("could not %s: %w", words, cmp.Or(context.Cause(asking), err))}
 		}
 		cancel()
-		if err != nil {
+		switch {
+		case err != nil:
 			return err
+		case yes:
+			say(s.out, "done:", words, now)
+		default:
+			say(s.out, "would", words, now)
 		}
-		say(s.out, "done:", words)
 	}
 	if !yes {
 		say(s.out, "Nothing was changed. To do it, add --yes")
 	}
 	return nil
+}
+
+// pausedNow says whether uploads from a stream are paused.
+func pausedNow(ctx context.Context, js jetstream.JetStream, stream string) (string, error) {
+	c, err := js.Consumer(ctx, stream, queue.Consumer)
+	if errors.Is(err, jetstream.ErrConsumerNotFound) {
+		return "", fmt.Errorf("consumer %s is missing: crashctl stream apply makes it", queue.Consumer)
+	}
+	if err != nil {
+		return "", err
+	}
+	info := c.CachedInfo()
+	if !info.Paused {
+		return "(so far not paused)", nil
+	}
+	return "(so far paused until " + time.Now().Add(info.PauseRemaining).Format(pauseTime) + ")", nil
 }
 
 // streams lists the streams of reports, by number; it is an error when there is

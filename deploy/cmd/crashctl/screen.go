@@ -88,7 +88,11 @@ func (v *view) line() string {
 	}
 	in, out := v.rates()
 	depth, age := v.backlog()
-	return fmt.Sprintf("%s depth %s in %s out %s oldest %s fullest %s attention %d", at, depth, in, out, age, v.fullest(), len(v.Attention))
+	line := fmt.Sprintf("%s depth %s in %s out %s oldest %s fullest %s attention %d", at, depth, in, out, age, v.fullest(), len(v.Attention))
+	if b := v.Total.Backlog; b != nil && b.PausedSeconds > 0 {
+		line += " paused for " + b.PausedSeconds.String()
+	}
+	return line
 }
 
 func (v *view) rates() (in, out string) {

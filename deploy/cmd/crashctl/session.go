@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -86,12 +87,13 @@ func (s *session) bucket(ctx context.Context, name string) (*lookup.Bucket, erro
 func (s *session) dial(ctx context.Context, cfg queue.Config) (*nats.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
-	nc, err := begin(ctx, cfg)
+	var last failure
+	nc, err := begin(ctx, cfg, &last)
 	if err == nil {
 		err = await(ctx, nc)
 	}
 	if errors.Is(err, context.DeadlineExceeded) {
-		err = fmt.Errorf("no connection within %s%s", s.timeout, hint(nc))
+		err = fmt.Errorf("no connection within %s%s", s.timeout, last.hint())
 	}
 	if err != nil && nc != nil {
 		nc.Close()
@@ -123,14 +125,14 @@ func masked(cfg queue.Config) string {
 
 // begin does not wait for longer than ctx. The first attempt of queue.Connect
 // does: 2 s for each address that is silent, and then its goroutine ends.
-func begin(ctx context.Context, cfg queue.Config) (*nats.Conn, error) {
+func begin(ctx context.Context, cfg queue.Config, last *failure) (*nats.Conn, error) {
 	type result struct {
 		nc  *nats.Conn
 		err error
 	}
 	dialed := make(chan result)
 	go func() {
-		nc, err := queue.Connect(cfg, role, zerolog.Nop())
+		nc, err := queue.Connect(cfg, role, zerolog.Nop(), nats.ReconnectErrHandler(last.note))
 		select {
 		case dialed <- result{nc, err}:
 		case <-ctx.Done():
@@ -161,12 +163,18 @@ func await(ctx context.Context, nc *nats.Conn) error {
 	}
 }
 
-// hint is what the last server to answer said, refused credentials for example.
-func hint(nc *nats.Conn) string {
-	if nc == nil || nc.LastError() == nil {
+// failure is why the last attempt to connect failed: nobody listens, or a server
+// refused the credentials, for example.
+type failure struct{ err atomic.Pointer[error] }
+
+func (f *failure) note(_ *nats.Conn, err error) { f.err.Store(&err) }
+
+func (f *failure) hint() string {
+	err := f.err.Load()
+	if err == nil {
 		return ""
 	}
-	return " (" + nc.LastError().Error() + ")"
+	return " (" + (*err).Error() + ")"
 }
 
 // asking returns a context for questions to the server. It ends after the

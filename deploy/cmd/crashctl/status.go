@@ -36,7 +36,7 @@ func (*status) Help() string {
 
 With --watch it looks again and again, and shows besides how many reports come in and go out a second, how far the backlog is drained since its peak, and when it will be gone. On a terminal it redraws the screen; elsewhere it prints a line for each look, with a ? where something is not known. It outlasts a lost connection.
 
-Needing attention is: a stream or a consumer that is missing, or so different that it could lose or hide reports; a stream without a leader or above 90% of its limit; a report that has waited for more than 15 minutes; dead letters; a replica that is offline; a nats-server that is too old, or that does not sync always; a bucket that is missing or cannot be reached; an intake or an uploader that does not answer, or whose heartbeat says that it is in trouble; an uploader whose breaker is open; a server that has lost messages which another one has.
+Needing attention is: a stream or a consumer that is missing, or so different that it could lose or hide reports; a stream without a leader or above 90% of its limit; a report that has waited for more than 15 minutes; dead letters; a replica that is offline; a nats-server that is too old, or that does not sync always; a bucket that is missing, or cannot be reached with the settings given here; an intake or an uploader that does not answer, or whose heartbeat says that it is in trouble; an uploader whose breaker is open; a server that has lost messages which another one has.
 
 ` + needs + `
 and, to tell whether the servers sync always, and, given all of them,
@@ -69,7 +69,7 @@ Exit codes:
     2  nothing is known to be wrong, but something could not be found out:
        no connection, no answer, no permission; or wrong usage or settings
 
-With --watch it ends at Ctrl-C, with 1 if something needed attention at the last look and 0 otherwise.
+With --watch it ends at Ctrl-C, with the exit code of the last look.
 
 Examples:
 
@@ -101,10 +101,15 @@ func (c *status) Run(ctx context.Context, s *session) error {
 	if err := print(s.out, found); err != nil {
 		return fmt.Errorf("printing the status: %w", err)
 	}
+	return verdictOf(found)
+}
+
+// verdictOf is the exit code after all has been printed.
+func verdictOf(s *queuestatus.Status) error {
 	switch {
-	case len(found.Attention) > 0:
+	case len(s.Attention) > 0:
 		return &exit{code: exitTrouble}
-	case len(found.CannotTell) > 0:
+	case len(s.CannotTell) > 0:
 		return &exit{code: exitCannotTell}
 	}
 	return nil

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -34,21 +35,20 @@ type watcher struct {
 	drain tracker
 }
 
-// watch shows how the queue is until ctx ends. Then it tells whether the last
-// look found something that needs attention; one that ctx has cut short does not
-// count.
+// watch shows how the queue is until ctx ends. Then it ends as the last look would
+// have by itself; one that ctx has cut short does not count.
 func (s *session) watch(ctx context.Context, cfg Config, every time.Duration, show func(*view) error) error {
 	w := &watcher{session: s, cfg: cfg, every: every}
 	defer w.disconnect()
 	tick := time.NewTicker(every)
 	defer tick.Stop()
-	attention := false
+	last := queuestatus.Nothing(errors.New("nobody has looked"))
 	for {
 		v := w.look(ctx)
 		if ctx.Err() != nil {
 			break
 		}
-		attention = len(v.Attention) > 0
+		last = v.Status
 		if err := show(v); err != nil {
 			return fmt.Errorf("printing the status: %w", err)
 		}
@@ -57,10 +57,7 @@ func (s *session) watch(ctx context.Context, cfg Config, every time.Duration, sh
 		case <-tick.C:
 		}
 	}
-	if attention {
-		return &exit{code: exitTrouble}
-	}
-	return nil
+	return verdictOf(last)
 }
 
 func (w *watcher) look(ctx context.Context) *view {

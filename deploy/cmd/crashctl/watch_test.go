@@ -109,6 +109,26 @@ func TestWatchLines(t *testing.T) {
 	}
 }
 
+// A pause is seen on each line; a watch that ends without an answer says so.
+func TestWatchOfAPause(t *testing.T) {
+	_, environ := applied(t)
+	if got := crashctl(t, environ, "pause", "--for", "2h", "--yes"); got.code != 0 {
+		t.Fatalf("%+v", got)
+	}
+	w := startWatch(t, environ)
+	w.awaitWords("attention 0 paused for 2h0m0s")
+	if code := w.stop(); code != 0 {
+		t.Errorf("exit code %d, want 0", code)
+	}
+	closed := listen(t)
+	closed.Close()
+	w = startWatch(t, []string{"NATS_URL=nats://" + closed.Addr().String()}, "--timeout=500ms")
+	w.awaitWords("no connection within 500ms")
+	if code := w.stop(); code != 2 {
+		t.Errorf("exit code %d without a connection, want 2", code)
+	}
+}
+
 // What came and went is the sum of the rates: chunks and deliveries beyond the
 // first are no reports.
 func TestWatchRates(t *testing.T) {

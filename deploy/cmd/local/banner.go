@@ -20,9 +20,13 @@ Yagi runs on this machine. Ctrl-C stops it; what it has is kept in {{.Dir}}
   metrics                  http://{{.IntakeAdmin}}/metrics (intake), http://{{.UploaderAdmin}}/metrics (uploader)
   queue                    {{.NATS}}, monitoring {{.Monitor}}
   bucket                   {{.S3}}/` + bucket + `, region ` + region + `
-  the bucket's keys        AWS_ACCESS_KEY_ID=` + accessKey + ` AWS_SECRET_ACCESS_KEY=` + secretKey + `
-  look into the bucket     {{.Web}} (log in with these keys), or {{.Dir}}/s3/data/` + bucket + `/v1
-  how the queue is         NATS_URL={{.NATS}} NATS_MONITOR_URL={{.Monitor}} INTAKE_URL=http://{{.Intake}} UPLOADER_URL=http://{{.UploaderAdmin}} go run ./deploy/cmd/crashctl status --watch
+  look into the bucket     {{.Web}} (log in as ` + accessKey + ` with ` + secretKey + `), or {{.Dir}}/s3/data/` + bucket + `/v1
+
+Look after it:
+
+  export NATS_URL={{.NATS}} NATS_MONITOR_URL={{.Monitor}} INTAKE_URL=http://{{.Intake}} UPLOADER_URL=http://{{.UploaderAdmin}}
+  export S3_BUCKET=` + bucket + ` AWS_ENDPOINT_URL_S3={{.S3}} AWS_REGION=` + region + ` AWS_ACCESS_KEY_ID=` + accessKey + ` AWS_SECRET_ACCESS_KEY=` + secretKey + `
+  go run ./deploy/cmd/crashctl status --watch
 
 Post a crash:
 

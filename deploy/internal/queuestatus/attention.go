@@ -35,8 +35,12 @@ func (s *Status) attention() []string {
 	if u := s.DeadLetters.Usage; u != nil && u.Messages > 0 {
 		add("dead letters: stream %s has %s message(s)", s.DeadLetters.Name, humanize.Comma(int64(u.Messages)))
 	}
-	if b := s.Bucket; b != nil && b.Problem != "" {
+	switch b := s.Bucket; {
+	case b == nil || b.Problem == "":
+	case b.State == Missing:
 		add("bucket %s takes no reports: %s", b.Name, b.Problem)
+	default: // uploaders may have other settings
+		add("bucket %s cannot be reached with the AWS settings given here: %s", b.Name, b.Problem)
 	}
 	for _, n := range s.Intakes {
 		all = append(all, n.attention()...)

@@ -40,6 +40,12 @@ func TestAttention(t *testing.T) {
 		"consumer uploader of CRASHES_0 is missing: crashctl stream apply makes it": func(s *Status) {
 			s.Partitions[0].Consumer = Consumer{Name: "uploader", State: Missing}
 		},
+		"bucket crashes takes no reports: there is no such bucket": func(s *Status) {
+			s.Bucket = &Bucket{Name: "crashes", State: Missing, Problem: "there is no such bucket"}
+		},
+		"bucket crashes cannot be reached with the AWS settings given here: the store refuses these credentials": func(s *Status) {
+			s.Bucket = &Bucket{Name: "crashes", State: Unknown, Problem: "the store refuses these credentials"}
+		},
 		"intake i1:8000: publish: no report was promised for 7s": func(s *Status) {
 			s.Intakes = []Intake{{Address: "i0:8000", Trouble: []string{}}, {Address: "i1:8000", Trouble: []string{"publish: no report was promised for 7s"}}}
 		},
