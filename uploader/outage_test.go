@@ -226,6 +226,27 @@ func TestUnconfirmedIsNotStored(t *testing.T) {
 	w.checkStored([]*crash.Sealed{report})
 }
 
+// Neither is a dead letter counted whose end is not confirmed, and when the report
+// comes again it is no second one.
+func TestUnconfirmedIsNotDead(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 1)
+	u, err := Listen(t.Context(), w.cfg, nopLog())
+	must(t, err)
+	defer u.admin.Close()
+	must(t, u.connect())
+	defer u.disconnect()
+	for range 2 {
+		u.handle(t.Context(), &deafMsg{header: nats.Header{queue.HeaderFormat: {"none"}}, data: []byte("nobody reads this")})
+	}
+	if n := testutil.ToFloat64(u.metrics.reports.WithLabelValues(resultDead)); n != 0 {
+		t.Errorf("%v reports counted as dead, want 0", n)
+	}
+	if n := len(w.deadLetters()); n != 1 {
+		t.Errorf("%d dead letters, want 1", n)
+	}
+}
+
 // deafMsg is a message whose server has gone away.
 type deafMsg struct {
 	jetstream.Msg
@@ -234,7 +255,11 @@ type deafMsg struct {
 	data   []byte
 }
 
-func (m *deafMsg) Metadata() (*jetstream.MsgMetadata, error) { return &jetstream.MsgMetadata{}, nil }
-func (m *deafMsg) Headers() nats.Header                      { return m.header }
-func (m *deafMsg) Data() []byte                              { return m.data }
-func (m *deafMsg) DoubleAck(context.Context) error           { return errors.New("nobody there") }
+func (m *deafMsg) Metadata() (*jetstream.MsgMetadata, error) {
+	return &jetstream.MsgMetadata{Stream: queue.StreamName(0), Sequence: jetstream.SequencePair{Stream: 1}}, nil
+}
+func (m *deafMsg) Reply() string                   { return "nobody.there" }
+func (m *deafMsg) Term() error                     { return nil }
+func (m *deafMsg) Headers() nats.Header            { return m.header }
+func (m *deafMsg) Data() []byte                    { return m.data }
+func (m *deafMsg) DoubleAck(context.Context) error { return errors.New("nobody there") }

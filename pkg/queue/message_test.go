@@ -157,7 +157,7 @@ func TestDamageIsToldFromAnUnknownVersion(t *testing.T) {
 		"a later version":        {func(m *nats.Msg) { m.Header.Set(queue.HeaderFormat, "2") }, queue.ErrVersion},
 		"a later version's body": {func(m *nats.Msg) { m.Header = nats.Header{queue.HeaderFormat: {"17"}}; m.Data = nil }, queue.ErrVersion},
 		"chunks elsewhere":       {replace(`"parts"`, `"chunks":[7],"parts"`), queue.ErrIncomplete},
-		"too few chunks":         {replace(`"size":7`, `"chunks":[7],"size":9000000`), queue.ErrDamaged},
+		"too few chunks":         {tooFewChunks, queue.ErrDamaged},
 		"more than memory":       {replace(`"size":7`, `"size":4000000000000000000`), queue.ErrDamaged},
 		"no headers":             {func(m *nats.Msg) { m.Header = nil }, queue.ErrDamaged},
 		"no manifest":            {func(m *nats.Msg) { m.Header.Del(queue.HeaderManifest) }, queue.ErrDamaged},
@@ -181,6 +181,26 @@ func TestDamageIsToldFromAnUnknownVersion(t *testing.T) {
 			t.Errorf("%s: got %v, %v, want %v", name, got, err, c.want)
 		}
 	}
+}
+
+// What memory is set aside by is checked before anything is read of the body.
+func TestManifestThatCannotBe(t *testing.T) {
+	for name, change := range map[string]func(*nats.Msg){
+		"too few chunks":   tooFewChunks,
+		"more than memory": replace(`"size":7`, `"size":4000000000000000000`),
+		"a negative size":  replace(`"size":7`, `"size":-7`),
+	} {
+		msg := encode(t, sealed())
+		change(msg)
+		if m, err := queue.ReadManifest(msg.Header); !errors.Is(err, queue.ErrDamaged) {
+			t.Errorf("%s: got %v, %v", name, m, err)
+		}
+	}
+}
+
+func tooFewChunks(m *nats.Msg) {
+	replace(`"parts"`, `"chunks":[7],"parts"`)(m)
+	replace(`"size":7`, `"size":9000000`)(m)
 }
 
 func replace(old, with string) func(*nats.Msg) {

@@ -3,6 +3,8 @@ package queue_test
 import (
 	"errors"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -53,15 +55,20 @@ func (q *chunkedQueue) publish(t *testing.T, chunk []byte) uint64 {
 // read reads the report as an uploader does that has its ready message.
 func (q *chunkedQueue) read(t *testing.T) (*crash.Sealed, error) {
 	t.Helper()
+	return q.readBy(t, queue.NewReader(q.js.Conn()))
+}
+
+func (q *chunkedQueue) readBy(t *testing.T, reader *queue.Reader) (*crash.Sealed, error) {
+	t.Helper()
 	msg, err := queue.EncodeChunked(q.report, q.chunks)
 	if err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
 	m, err := queue.ReadManifest(msg.Header)
 	if err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
-	return queue.NewReader(q.js.Conn()).Read(t.Context(), queue.StreamName(0), m, msg.Data)
+	return reader.Read(t.Context(), queue.StreamName(0), m, msg.Data)
 }
 
 func (q *chunkedQueue) checkWhole(t *testing.T) {
@@ -130,6 +137,46 @@ func TestReaderAsksTheLeaderWhenAReplicaFails(t *testing.T) {
 		}
 		q.checkWhole(t)
 	})
+}
+
+// However many reports are read at a time, the server has no more than eight chunks
+// on their way to a reader.
+func TestReaderBoundsWhatIsOnItsWay(t *testing.T) {
+	q := publishChunked(t)
+	var now, most atomic.Int32
+	q.liar(t, func(m *nats.Msg) {
+		n := now.Add(1)
+		most.Store(max(most.Load(), n)) // these come one by one
+		time.AfterFunc(20*time.Millisecond, func() {
+			now.Add(-1)
+			_ = m.Respond(nil) // a lie, for which the leader is asked
+		})
+	})
+	reader := queue.NewReader(q.js.Conn())
+	var reads sync.WaitGroup
+	for range 8 {
+		reads.Go(func() {
+			if _, err := q.readBy(t, reader); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	reads.Wait()
+	if n := most.Load(); n != 8 {
+		t.Errorf("%d were on their way, want 8", n)
+	}
+}
+
+// Chunks that hold more than their manifest says are not kept in memory.
+func TestReaderKeepsNoMoreThanTheManifestSays(t *testing.T) {
+	q := publishChunked(t)
+	for i := range q.chunks {
+		q.chunks[i] = q.publish(t, make([]byte, 100_000))
+	}
+	_, err := q.read(t)
+	if !errors.Is(err, queue.ErrDamaged) || !strings.Contains(err.Error(), "hold more than") {
+		t.Errorf("got %v", err)
+	}
 }
 
 // A report of which something is missing or wrong is never handed out.
