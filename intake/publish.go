@@ -33,7 +33,7 @@ const (
 
 // Codes of the server's answers (its errors.json).
 const (
-	codeStoreFailed   jetstream.ErrorCode = 10077 // several errors; only the text tells them apart
+	codeStoreFailed   jetstream.ErrorCode = 10077 // 503, for several errors; only the text tells them apart
 	codeMessageTooBig jetstream.ErrorCode = 10054
 	codeHeaderTooBig  jetstream.ErrorCode = 10097
 	codeTooMany       jetstream.ErrorCode = 10167
@@ -227,8 +227,6 @@ func classify(err error) answer {
 	case code == codeStoreFailed && strings.Contains(api.Description, textTooLarge),
 		code == codeMessageTooBig, code == codeHeaderTooBig:
 		return tooLarge
-	case code == codeStoreFailed: // the disk, for example
-		return refused
 	case code == codeTooMany, code == codeDuplicateNow, api.Code == http.StatusServiceUnavailable:
 		return again
 	}

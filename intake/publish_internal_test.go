@@ -2,10 +2,12 @@ package intake
 
 import (
 	"errors"
+	"fmt"
 	"runtime"
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/prometheus/client_golang/prometheus"
@@ -51,6 +53,31 @@ func TestLateReportIsGivenUp(t *testing.T) {
 		err := (&chunked{began: c.began}).inTime()
 		if errors.Is(err, errGiveUp) != c.late {
 			t.Errorf("%s: got %v, want late: %t", name, err, c.late)
+		}
+	}
+}
+
+// What the server says is told apart as its errors are meant: what passes is tried
+// again, since a client would give its report up. A server that is about to end, for
+// one, has closed its store.
+func TestAnswers(t *testing.T) {
+	for want, all := range map[answer][]*server.ApiError{
+		isFull: {server.NewJSStreamStoreFailedError(server.ErrMaxBytes), server.NewJSStreamStoreFailedError(server.ErrMaxMsgs)},
+		tooLarge: {
+			server.NewJSStreamStoreFailedError(server.ErrMsgTooLarge), server.NewJSStreamMessageExceedsMaximumError(),
+			server.NewJSStreamHeaderExceedsMaximumError(),
+		},
+		again: {
+			server.NewJSStreamStoreFailedError(server.ErrStoreClosed), server.NewJSStreamTooManyRequestsError(),
+			server.NewJSStreamDuplicateMessageConflictError(), server.NewJSInsufficientResourcesError(),
+		},
+		refused: {server.NewJSStreamSealedError(), server.NewJSStreamNotMatchError(), server.NewJSAccountResourcesExceededError()},
+	} {
+		for _, e := range all {
+			err := fmt.Errorf("publishing: %w", &jetstream.APIError{Code: e.Code, ErrorCode: jetstream.ErrorCode(e.ErrCode), Description: e.Description})
+			if got := classify(err); got != want {
+				t.Errorf("%v is %s, want %s", err, got, want)
+			}
 		}
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/yagi-crash/yagi/pkg/crash"
+	"github.com/yagi-crash/yagi/pkg/queue"
 	"github.com/yagi-crash/yagi/pkg/settings"
 	"github.com/yagi-crash/yagi/uploader/internal/objstore"
 )
@@ -124,7 +125,9 @@ func TestReportThatWasAskedForBefore(t *testing.T) {
 		w.publish(0, 1)
 		await(t, "the breaker is open", func() bool { return r.breaker.Err() != nil })
 		late = string(w.publish(0, 1)[0].ID)
-		return w.consumer(0).NumPending == 0
+		next, err := queue.NewReader(w.nc).NextReady(t.Context(), 0, w.consumer(0).Delivered.Stream+1)
+		must(t, err)
+		return next == nil
 	})
 	await(t, "nothing is in hand", func() bool { return testutil.ToFloat64(r.metrics.inHand) == 0 })
 	for _, key := range f.came() {

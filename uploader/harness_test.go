@@ -274,11 +274,17 @@ func (w *world) consumer(p int) *jetstream.ConsumerInfo {
 	return c.CachedInfo()
 }
 
-// drained tells whether partition p holds nothing that is not acknowledged.
+// drained tells whether partition p holds nothing that is not acknowledged. What was
+// just published the consumer's numbers may not count yet.
 func (w *world) drained(p int) bool {
 	w.tb.Helper()
 	info := w.consumer(p)
-	return info.NumPending == 0 && info.NumAckPending == 0
+	if info.NumPending > 0 || info.NumAckPending > 0 {
+		return false
+	}
+	next, err := queue.NewReader(w.nc).NextReady(w.tb.Context(), p, info.AckFloor.Stream+1)
+	must(w.tb, err)
+	return next == nil
 }
 
 // checkStored fails the test unless the bucket holds exactly these reports,

@@ -107,7 +107,15 @@ func (p *plant) upload(t *testing.T) {
 			t.Fatal(err)
 		}
 		info := c.CachedInfo()
-		return info.NumPending == 0 && info.NumAckPending == 0
+		if info.NumPending > 0 || info.NumAckPending > 0 {
+			return false
+		}
+		// What was just published these numbers may not count yet.
+		next, err := queue.NewReader(p.js.Conn()).NextReady(t.Context(), 0, info.AckFloor.Stream+1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return next == nil
 	})
 	end()
 	if err := <-ended; err != nil {

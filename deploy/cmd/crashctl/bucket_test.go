@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"strings"
 	"testing"
 
 	"github.com/yagi-crash/yagi/deploy/internal/queuestatus"
@@ -29,25 +30,25 @@ func TestStatusLooksForTheBucket(t *testing.T) {
 	if got.code != 0 {
 		t.Errorf("exit code %d with the bucket there", got.code)
 	}
-	requireBucketTrouble(t, append(environ, "S3_BUCKET=elsewhere"), queuestatus.Missing)
+	requireBucketTrouble(t, append(environ, "S3_BUCKET=elsewhere"), queuestatus.Missing, "there is no such bucket")
 	t.Run("wrong key", func(t *testing.T) {
 		t.Setenv("AWS_SECRET_ACCESS_KEY", "wrong")
-		requireBucketTrouble(t, append(environ, "S3_BUCKET=crashes"), queuestatus.Unknown)
+		requireBucketTrouble(t, append(environ, "S3_BUCKET=crashes"), queuestatus.Unknown, "the store refuses these credentials (403 Forbidden)")
 	})
 	if err := store.Stop(); err != nil {
 		t.Fatal(err)
 	}
-	requireBucketTrouble(t, append(environ, "S3_BUCKET=crashes"), queuestatus.Unknown)
+	requireBucketTrouble(t, append(environ, "S3_BUCKET=crashes"), queuestatus.Unknown, "dial tcp "+strings.TrimPrefix(store.Endpoint(), "http://")+": connect: connection refused")
 }
 
-func requireBucketTrouble(t *testing.T, environ []string, want queuestatus.State) {
+func requireBucketTrouble(t *testing.T, environ []string, want queuestatus.State, why string) {
 	t.Helper()
 	got := crashctl(t, environ, "status", "--json")
 	var s queuestatus.Status
 	if err := json.Unmarshal([]byte(got.out), &s); err != nil {
 		t.Fatal(err)
 	}
-	if got.code != exitTrouble || s.Bucket == nil || s.Bucket.State != want || s.Bucket.Problem == "" || len(s.Attention) != 1 {
+	if got.code != exitTrouble || s.Bucket == nil || s.Bucket.State != want || !strings.HasPrefix(s.Bucket.Problem, why) || len(s.Attention) != 1 {
 		t.Errorf("exit code %d, bucket %+v, attention %q, want 1 and %s", got.code, s.Bucket, s.Attention, want)
 	}
 }

@@ -76,10 +76,10 @@ func (s *session) bucket(ctx context.Context, name string) (*lookup.Bucket, erro
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, s.timeout, fmt.Errorf("looking for bucket %s: no answer within %s", name, s.timeout))
+	ctx, cancel := context.WithTimeoutCause(ctx, s.timeout, fmt.Errorf("no answer within %s", s.timeout))
 	defer cancel()
 	if err := b.Check(ctx); err != nil {
-		return nil, cmp.Or(context.Cause(ctx), err)
+		return nil, fmt.Errorf("looking for bucket %s: %w", name, cmp.Or(context.Cause(ctx), err))
 	}
 	return b, nil
 }

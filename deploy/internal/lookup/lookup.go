@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -30,6 +31,10 @@ const (
 	// connections are kept for those who ask at the same time.
 	connections = 16
 )
+
+// ErrNoBucket means that there is no such bucket, as far as this access key is let
+// know.
+var ErrNoBucket = errors.New("there is no such bucket, or nobody with this access key")
 
 // ErrNoObject means that the bucket has no object of that key.
 var ErrNoObject = errors.New("no such object")
@@ -60,12 +65,43 @@ func Open(ctx context.Context, name string) (*Bucket, error) {
 	return &Bucket{name: name, client: client}, nil
 }
 
-// Check returns nil when the bucket is there and lets these credentials in.
+// Check returns nil when the bucket is there and lets these credentials in. It asks
+// once. The error wraps ErrNoBucket, or says why that is not known.
 func (b *Bucket) Check(ctx context.Context) error {
-	if _, err := b.client.HeadBucket(ctx, &s3.HeadBucketInput{Bucket: &b.name}); err != nil {
-		return fmt.Errorf("looking for bucket %s: %w", b.name, err)
+	once := func(o *s3.Options) { o.RetryMaxAttempts = 1 }
+	_, err := b.client.HeadBucket(ctx, &s3.HeadBucketInput{Bucket: &b.name}, once)
+	if statusOf(err) == http.StatusNotFound {
+		return ErrNoBucket
 	}
-	return nil
+	return plain(err)
+}
+
+// statusOf is that of the store's answer; 0 without one.
+func statusOf(err error) int {
+	if response, ok := errors.AsType[*smithyhttp.ResponseError](err); ok {
+		return response.HTTPStatusCode()
+	}
+	return 0
+}
+
+// plain says what is wrong without the names of what the SDK did.
+func plain(err error) error {
+	status := statusOf(err)
+	api, _ := errors.AsType[smithy.APIError](err)
+	network, _ := errors.AsType[*url.Error](err)
+	switch {
+	case err == nil:
+		return nil
+	case status == http.StatusForbidden:
+		return fmt.Errorf("the store refuses these credentials (%d %s)", status, http.StatusText(status))
+	case status != 0 && api != nil && api.ErrorMessage() != "":
+		return fmt.Errorf("the store answers %d %s: %s", status, api.ErrorCode(), api.ErrorMessage())
+	case status != 0:
+		return fmt.Errorf("the store answers %d %s", status, http.StatusText(status))
+	case network != nil:
+		return network.Err // without the URL, which is signed
+	}
+	return err
 }
 
 // Recorded returns the SHA-256 of an object as the store noted it when it checked
@@ -105,10 +141,9 @@ func (b *Bucket) Read(ctx context.Context, key string) (crash.Digest, int64, err
 // about tells an object that is not there from a store that cannot be asked. A
 // missing bucket has the same status in answer to a HEAD, and no code: Check tells.
 func about(key string, err error) error {
-	response, answered := errors.AsType[*smithyhttp.ResponseError](err)
 	api, _ := errors.AsType[smithy.APIError](err)
-	if answered && response.HTTPStatusCode() == http.StatusNotFound && (api == nil || api.ErrorCode() != "NoSuchBucket") {
+	if statusOf(err) == http.StatusNotFound && (api == nil || api.ErrorCode() != "NoSuchBucket") {
 		return fmt.Errorf("%w: %s", ErrNoObject, key)
 	}
-	return fmt.Errorf("reading %s: %w", key, err)
+	return fmt.Errorf("reading %s: %w", key, plain(err))
 }

@@ -3,13 +3,8 @@ package queuestatus
 import (
 	"context"
 	"errors"
-	"fmt"
-	"net/http"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/config"
-	"github.com/aws/aws-sdk-go-v2/service/s3"
-	smithyhttp "github.com/aws/smithy-go/transport/http"
+	"github.com/yagi-crash/yagi/deploy/internal/lookup"
 )
 
 // Bucket is where the uploaders put what comes out of the queue.
@@ -22,24 +17,18 @@ type Bucket struct {
 }
 
 // readBucket asks for the bucket as an uploader's heartbeat does: the AWS SDK's
-// own variables say where the store is. One attempt is enough for a look.
+// own variables say where the store is.
 func readBucket(ctx context.Context, name string) *Bucket {
 	b := &Bucket{Name: name, State: Unknown}
-	settings, err := config.LoadDefaultConfig(ctx, config.WithRetryMaxAttempts(1))
-	if err != nil {
-		b.Problem = fmt.Sprintf("reading the AWS settings: %v", err)
-		return b
+	found, err := lookup.Open(ctx, name)
+	if err == nil {
+		err = found.Check(ctx)
 	}
-	client := s3.NewFromConfig(settings, func(o *s3.Options) { o.UsePathStyle = o.BaseEndpoint != nil })
-	_, err = client.HeadBucket(ctx, &s3.HeadBucketInput{Bucket: aws.String(name)})
-	response, answered := errors.AsType[*smithyhttp.ResponseError](err)
 	switch {
 	case err == nil:
 		b.State = Present
-	case answered && response.HTTPStatusCode() == http.StatusNotFound:
-		b.State, b.Problem = Missing, "there is no such bucket, or nobody with this access key"
-	case answered && response.HTTPStatusCode() == http.StatusForbidden:
-		b.Problem = "the store refuses these credentials"
+	case errors.Is(err, lookup.ErrNoBucket):
+		b.State, b.Problem = Missing, err.Error()
 	default:
 		b.Problem = because(ctx, err).Error()
 	}
