@@ -25,8 +25,13 @@ const (
 	largeAtOnce = 2
 )
 
-// errGiveUp means that another attempt would come to the same.
-var errGiveUp = errors.New("giving up")
+var (
+	// errGiveUp means that another attempt would come to the same.
+	errGiveUp = errors.New("giving up")
+	// errAnew means that the stream was made anew, and the chunks that the old one
+	// acknowledged went with it.
+	errAnew = errors.New("the stream counts from the beginning again")
+)
 
 // chunked is a report on its way in chunks.
 type chunked struct {
@@ -38,8 +43,10 @@ type chunked struct {
 
 	partition int       // where acked lie
 	began     time.Time // before the first of acked
-	// acked are the stream sequences of the chunks, 0 where there is none yet.
-	acked []uint64
+	// acked are the stream sequences of the chunks, 0 where there is none yet, and
+	// highest is the highest of them.
+	acked   []uint64
+	highest atomic.Uint64
 }
 
 // turnOfLarge waits until another report may go in chunks, no longer than a
@@ -77,10 +84,14 @@ func (c *chunked) send(ctx context.Context, p int) (heard bool, err error) {
 	if p != c.partition {
 		chunks := (c.report.Size() + int64(c.size) - 1) / int64(c.size)
 		c.partition, c.began, c.acked = p, time.Now(), make([]uint64, chunks)
+		c.highest.Store(0)
 	}
 	before := slices.Clone(c.acked)
 	err = c.sendChunks(ctx)
 	heard = !slices.Equal(before, c.acked)
+	if errors.Is(err, errAnew) {
+		c.partition = -1 // the next attempt begins with the first chunk
+	}
 	if err != nil {
 		return heard, err
 	}
@@ -97,8 +108,12 @@ func (c *chunked) sendReady(ctx context.Context) error {
 		return fmt.Errorf("%w: %w", errGiveUp, err)
 	}
 	msg.Subject = queue.ReadySubject(c.partition)
-	if _, err := c.q.attempt(ctx, msg, c.partition); err != nil {
+	ack, err := c.q.attempt(ctx, msg, c.partition)
+	switch {
+	case err != nil:
 		return err
+	case ack.Sequence <= c.highest.Load(): // to repeat the message would only repeat this ack
+		return fmt.Errorf("%w: %w", errGiveUp, errAnew)
 	}
 	return c.inTime()
 }
@@ -125,16 +140,27 @@ func (c *chunked) sendChunks(ctx context.Context) error {
 		}
 		group.Go(func() error {
 			defer func() { c.free <- buf }()
+			before := c.highest.Load()
 			ack, err := c.q.attempt(ctx, &nats.Msg{Subject: queue.ChunkSubject(c.partition), Data: chunk}, c.partition)
+			if err == nil && ack.Sequence <= before {
+				err = errAnew
+			}
 			if err != nil {
 				failed.Store(true)
 				return err
 			}
 			c.acked[i] = ack.Sequence
+			c.raise(ack.Sequence)
 			return nil
 		})
 	}
 	return group.Wait()
+}
+
+// raise notes the sequence of a chunk.
+func (c *chunked) raise(seq uint64) {
+	for was := c.highest.Load(); seq > was && !c.highest.CompareAndSwap(was, seq); was = c.highest.Load() {
+	}
 }
 
 // inTime returns an error when the first chunk is so old that it may be trimmed.

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/rs/zerolog"
 
 	"github.com/yagi-crash/yagi/pkg/crash"
@@ -162,6 +163,39 @@ func TestFullPartitionIsLeftWithinAReport(t *testing.T) {
 	if _, ready := q.messages(t, 1); ready != 4 {
 		t.Errorf("partition 1 has %d reports, want 4", ready)
 	}
+}
+
+// A stream that is deleted and made anew while a large report goes into it loses what
+// it had of that, and so the report goes into the new one from its beginning.
+func TestStreamMadeAnewWithinAReport(t *testing.T) {
+	t.Parallel()
+	q := startQueue(t)
+	for range 100 { // so that the new stream's sequences are lower
+		if _, err := q.js.Publish(t.Context(), queue.ChunkSubject(0), nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	i := startIntake(t, q.url)
+	tenth := make(chan struct{})
+	seen := 0
+	sub, err := q.js.Conn().Subscribe(queue.ChunkSubject(0), func(*nats.Msg) {
+		if seen++; seen == 10 {
+			close(tenth)
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = sub.Unsubscribe() })
+	body, minidump := largeReport(1)
+	answered := make(chan answer, 1)
+	go func() { answered <- i.post(t, body) }()
+	<-tenth
+	if err := q.js.DeleteStream(t.Context(), queue.StreamName(0)); err != nil {
+		t.Fatal(err)
+	}
+	q.apply(t)
+	q.checkLarge(t, crashID(t, <-answered), minidump)
 }
 
 // Many at once are promised, and no more of them is on its way than is allowed.

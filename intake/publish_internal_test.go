@@ -7,20 +7,26 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
 	"golang.org/x/sync/semaphore"
 
+	"github.com/yagi-crash/yagi/pkg/crash"
+	"github.com/yagi-crash/yagi/pkg/devstack/devnats"
 	"github.com/yagi-crash/yagi/pkg/queue"
 )
 
 // offline is a queue whose server is not there.
 func offline(t *testing.T) *jetStreamQueue {
 	t.Helper()
-	nc, err := queue.Connect(queue.Config{URL: "nats://127.0.0.1:1"}, "test", zerolog.Nop())
+	return connected(t, "nats://127.0.0.1:1")
+}
+
+func connected(t *testing.T, natsURL string) *jetStreamQueue {
+	t.Helper()
+	nc, err := queue.Connect(queue.Config{URL: natsURL}, "test", zerolog.Nop())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -61,24 +67,53 @@ func TestLateReportIsGivenUp(t *testing.T) {
 // again, since a client would give its report up. A server that is about to end, for
 // one, has closed its store.
 func TestAnswers(t *testing.T) {
-	for want, all := range map[answer][]*server.ApiError{
-		isFull: {server.NewJSStreamStoreFailedError(server.ErrMaxBytes), server.NewJSStreamStoreFailedError(server.ErrMaxMsgs)},
-		tooLarge: {
-			server.NewJSStreamStoreFailedError(server.ErrMsgTooLarge), server.NewJSStreamMessageExceedsMaximumError(),
-			server.NewJSStreamHeaderExceedsMaximumError(),
-		},
-		again: {
-			server.NewJSStreamStoreFailedError(server.ErrStoreClosed), server.NewJSStreamTooManyRequestsError(),
-			server.NewJSStreamDuplicateMessageConflictError(), server.NewJSInsufficientResourcesError(),
-		},
-		refused: {server.NewJSStreamSealedError(), server.NewJSStreamNotMatchError(), server.NewJSAccountResourcesExceededError()},
+	for _, e := range []struct {
+		want   answer
+		status int
+		code   jetstream.ErrorCode
+		text   string // all of nats-server 2.15.2
+	}{
+		{isFull, 503, 10077, "maximum bytes exceeded"},
+		{isFull, 503, 10077, "maximum messages exceeded"},
+		{tooLarge, 503, 10077, "message too large"},
+		{tooLarge, 400, 10054, "message size exceeds maximum allowed"},
+		{tooLarge, 400, 10097, "header size exceeds maximum allowed of 64k"},
+		{again, 503, 10077, "store is closed"},
+		{again, 429, 10167, "too many requests"},
+		{again, 409, 10158, "duplicate message id is in process"},
+		{again, 503, 10023, "insufficient resources"},
+		{refused, 400, 10109, "invalid operation on sealed stream"},
+		{refused, 400, 10060, "expected stream does not match"},
+		{refused, 400, 10002, "resource limits exceeded for account"},
 	} {
-		for _, e := range all {
-			err := fmt.Errorf("publishing: %w", &jetstream.APIError{Code: e.Code, ErrorCode: jetstream.ErrorCode(e.ErrCode), Description: e.Description})
-			if got := classify(err); got != want {
-				t.Errorf("%v is %s, want %s", err, got, want)
-			}
+		err := fmt.Errorf("publishing: %w", &jetstream.APIError{Code: e.status, ErrorCode: e.code, Description: e.text})
+		if got := classify(err); got != e.want {
+			t.Errorf("%v is %s, want %s", err, got, e.want)
 		}
+	}
+}
+
+// A ready message that came into another stream than its chunks promises nothing.
+func TestReadyMessageInAnotherStream(t *testing.T) {
+	server, err := devnats.Start(t.Context(), devnats.Config{Addr: "127.0.0.1:0", Dir: t.TempDir(), Log: zerolog.Nop()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(server.Stop)
+	q := connected(t, server.URL())
+	cfg := queue.Config{URL: server.URL(), Partitions: 1, Replicas: 1, StreamMaxBytes: 1 << 20, MaxAckPending: 1}
+	if _, err := q.js.CreateStream(t.Context(), queue.StreamConfig(0, cfg)); err != nil {
+		t.Fatal(err)
+	}
+	report := crash.Report{ID: crash.NewID(time.Now(), crash.Accept), Received: time.Now(), Annotations: crash.Annotations{"ProductName": crash.Text("A")}}
+	sealed, err := report.Seal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &chunked{q: q, report: sealed, began: time.Now(), acked: []uint64{100}}
+	c.raise(100)
+	if err := c.sendReady(t.Context()); !errors.Is(err, errAnew) || classify(err) != refused {
+		t.Errorf("got %v", err)
 	}
 }
 

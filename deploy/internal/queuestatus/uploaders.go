@@ -88,7 +88,7 @@ func parseGauges(r io.Reader) (map[string]float64, error) {
 func (u *Uploader) attention() []string {
 	var all []string
 	add := func(format string, v ...any) {
-		all = append(all, fmt.Sprintf("uploader %s", u.Address)+fmt.Sprintf(format, v...))
+		all = append(all, "uploader "+u.Address+fmt.Sprintf(format, v...))
 	}
 	if u.BreakerOpen != nil && *u.BreakerOpen {
 		add(": its breaker is open: the bucket takes nothing, and so it takes no report from the queue")
