@@ -13,6 +13,8 @@ import (
 type Change struct {
 	// Does says in words what the step does.
 	Does string
+	// Risk says why somebody should think twice; empty for most steps.
+	Risk string
 	// Do takes the step. Doing it twice does no harm.
 	Do func(context.Context) error
 }
@@ -64,11 +66,15 @@ func planStream(ctx context.Context, js jetstream.JetStream, want jetstream.Stre
 	if err != nil {
 		return nil, fmt.Errorf("looking at stream %s: %w", want.Name, err)
 	}
-	config := live.CachedInfo().Config
-	return righting(CheckStream(want, config), func(ctx context.Context) error {
+	config, state := live.CachedInfo().Config, live.CachedInfo().State
+	changes := righting(CheckStream(want, config), func(ctx context.Context) error {
 		_, err := js.UpdateStream(ctx, overlay(config, want))
 		return err
-	}), nil
+	})
+	if len(changes) > 0 && want.MaxBytes > 0 && state.Bytes > uint64(want.MaxBytes) {
+		changes[0].Risk = fmt.Sprintf("%s holds %s, and would take nothing until it holds less than %s", want.Name, size(int64(state.Bytes)), size(want.MaxBytes))
+	}
+	return changes, nil
 }
 
 // overlay keeps of a live stream what this package has no opinion on, such as

@@ -28,7 +28,7 @@ type auditReports struct {
 func (*auditReports) Help() string {
 	return `Looks whether every report that the queue got within a window is in the bucket, with all its objects and with the SHA-256 that intake took of each as it arrived; or still waits in the queue, or is a dead letter. It also tells whether messages are missing in the middle of a stream, which nothing that is well ever brings about. It only asks and changes nothing; for what is lost it prints the command that brings it back.
 
-With a ledger (crashctl load writes one) it also looks for each of its ids, in the window or not, and tells which are lost, and which are nowhere.
+With a ledger (crashctl load writes one) it also looks for each of its ids, in the window or not, and tells which are lost, and which are nowhere. Of a report that the queue does not have any more it only looks whether raw_crash is there, which is written last.
 
 Reports are in the queue for UPLOADER_REPLAY_WINDOW after they were stored, so an audit reaches no further back.
 
@@ -96,6 +96,9 @@ func (c *auditReports) Run(ctx context.Context, s *session) error {
 	}
 	found, err := a.Run(ctx, streams, ledger)
 	bar.end()
+	if err == nil && found.Amiss() { // a bucket that went meanwhile looks like one that lost everything
+		err = s.check(ctx, b, cfg.Bucket)
+	}
 	if err != nil {
 		return cmp.Or(context.Cause(ctx), err)
 	}
@@ -104,7 +107,7 @@ func (c *auditReports) Run(ctx context.Context, s *session) error {
 	} else {
 		c.print(s, found, since, until)
 	}
-	if err == nil && len(found.Lost)+len(found.Unsure)+len(found.Gaps)+len(found.Unqueued) > 0 {
+	if err == nil && found.Amiss() {
 		err = &exit{code: exitTrouble}
 	}
 	return err
@@ -121,6 +124,9 @@ func (c *auditReports) print(s *session, f *audit.Findings, since, until time.Ti
 	if c.Ledger != "" {
 		say(s.out, fmt.Sprintf("%s id(s) in the ledger: %s nowhere", comma(uint64(f.Ledger)), comma(uint64(len(f.Unqueued)))))
 	}
+	for _, short := range f.Short {
+		say(s.out, "of the window,", short)
+	}
 	for _, r := range f.Lost {
 		say(s.out, "lost:", finding(r))
 	}
@@ -133,7 +139,8 @@ func (c *auditReports) print(s *session, f *audit.Findings, since, until time.Ti
 	for _, id := range f.Unqueued {
 		say(s.out, "nowhere:", id)
 	}
-	if bring := slices.Concat(f.Lost, f.Unsure); len(bring) > 0 {
+	bring := slices.DeleteFunc(slices.Concat(f.Lost, f.Unsure), func(r audit.Report) bool { return r.ID == "" })
+	if len(bring) > 0 { // what nobody can read, no replay can store
 		say(s.out, "To bring back what is lost:", replayOf(bring))
 	}
 }
@@ -144,7 +151,7 @@ func finding(r audit.Report) string {
 
 // mostIDs is how many ids the command for a replay names; for more it takes all
 // reports of their time.
-const mostIDs = 20
+const mostIDs = 100
 
 // replayOf is the command that replays reports: no more of the window than has to be.
 func replayOf(reports []audit.Report) string {
@@ -161,7 +168,7 @@ func replayOf(reports []audit.Report) string {
 	}
 	first, last = first.UTC().Truncate(time.Second), last.UTC().Truncate(time.Second).Add(time.Second)
 	words := []string{"crashctl replay --since", first.Format(time.RFC3339), "--until", last.Format(time.RFC3339)}
-	if len(ids) <= mostIDs && !ids[""] { // a report without an id is known by its time alone
+	if len(ids) <= mostIDs {
 		for _, id := range slices.Sorted(maps.Keys(ids)) {
 			words = append(words, "--id", string(id))
 		}

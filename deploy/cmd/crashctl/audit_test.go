@@ -2,10 +2,15 @@ package main
 
 import (
 	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -97,6 +102,35 @@ func TestAuditFindsWhatIsLost(t *testing.T) {
 	p.findings(t, 0, "--read")
 }
 
+// A bucket that goes away during an audit has not lost everything: then nothing is
+// known.
+func TestAuditOfABucketThatGoes(t *testing.T) {
+	p := newPlant(t, "A", "B", "C")
+	target, err := url.Parse(os.Getenv("AWS_ENDPOINT_URL_S3"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	pass := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
+		r.SetURL(target)
+		r.Out.Host = r.In.Host // the signature covers it
+	}}
+	var asked atomic.Int64
+	front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if asked.Add(1) > 3 { // the first is whether the bucket is there
+			w.WriteHeader(http.StatusNotFound)
+			return
+		}
+		pass.ServeHTTP(w, r)
+	}))
+	defer front.Close()
+	t.Setenv("AWS_ENDPOINT_URL_S3", front.URL)
+	got := crashctl(t, p.environ, "audit", "--since", "1h")
+	if got.code != 2 || got.out != "" {
+		t.Errorf("%+v", got)
+	}
+	requireWords(t, got.errors, "crashctl: looking for bucket crashes: there is no such bucket")
+}
+
 // Two reports may have the same id, when clients choose it: the bucket has the
 // last one. And one that was put back into the queue is not lost.
 func TestAuditOfRepetitions(t *testing.T) {
@@ -167,6 +201,14 @@ func TestAuditOfALedger(t *testing.T) {
 	if got = crashctl(t, p.environ, strings.Fields(command)...); got.code != 0 || !p.has(t, p.reports[0]) {
 		t.Errorf("%q: %+v", command, got)
 	}
+	// Of what the queue still has, all objects are looked for, in the window or not.
+	if err := os.Remove(p.object(layout.Dump(crash.MinidumpName, p.reports[0].ID))); err != nil {
+		t.Fatal(err)
+	}
+	f = p.findings(t, 1, "--ledger", path, "--since", next)
+	if len(f.Lost) != 1 || f.Lost[0].ID != p.reports[0].ID || !strings.Contains(f.Lost[0].What, "dump/") {
+		t.Errorf("with a dump that is lost and outside of the window: %+v", f)
+	}
 	write("hello\n")
 	if got := crashctl(t, p.environ, "audit", "--since", "1h", "--ledger", path); got.code != 2 || !strings.Contains(got.errors, "line 1") {
 		t.Errorf("%+v", got)
@@ -187,7 +229,7 @@ func TestAuditOfGaps(t *testing.T) {
 	if err := s.Purge(t.Context(), jetstream.WithPurgeSequence(3)); err != nil {
 		t.Fatal(err)
 	}
-	if f := p.findings(t, 0); len(f.Gaps) != 0 {
+	if f := p.findings(t, 0); len(f.Gaps) != 0 || len(f.Short) != 1 || !strings.HasPrefix(f.Short[0], "CRASHES_0 has nothing from before 20") {
 		t.Errorf("after a trim: %+v", f)
 	}
 	if err := p.js.DeleteStream(t.Context(), cfg.Name); err != nil {

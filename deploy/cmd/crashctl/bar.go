@@ -84,7 +84,7 @@ func (p *bar) set(done uint64, note string) {
 		return
 	}
 	line := fmt.Sprintf("%s: %s of %s", p.what, comma(done), comma(p.total))
-	if done > 0 && done < p.total {
+	if done > 0 && done < p.total && note == "" { // which says what holds it up
 		left := time.Duration(float64(time.Since(p.began)) / float64(done) * float64(p.total-done))
 		line += fmt.Sprintf(", %s left", left.Round(time.Second))
 	}

@@ -51,7 +51,7 @@ func TestNobodyListens(t *testing.T) {
 	closed := listen(t)
 	closed.Close()
 	got := crashctl(t, []string{"NATS_URL=nats://" + closed.Addr().String()}, "status", "--timeout=2s")
-	requireWords(t, got.errors, "no connection within 2s (dial tcp "+closed.Addr().String(), "connection refused)")
+	requireWords(t, got.out, "no connection within 2s (dial tcp "+closed.Addr().String(), "connection refused)")
 	for _, timeout := range []string{"0s", "-1s"} {
 		got := crashctl(t, nil, "status", "--timeout="+timeout)
 		if got.code != 2 {
@@ -65,10 +65,10 @@ func TestRefusedCredentials(t *testing.T) {
 	s := startServer(t, &server.Options{Username: "ops", Password: "right"})
 	url := strings.Replace(s.ClientURL(), "://", "://ops:wrong@", 1)
 	got := crashctl(t, []string{"NATS_URL=" + url}, "status", "--timeout=2s")
-	if got.code != 2 || strings.Contains(got.errors, "wrong") {
+	if got.code != 2 || strings.Contains(got.out, "wrong") {
 		t.Errorf("%+v", got)
 	}
-	requireWords(t, got.errors, "no connection within 2s (nats: Authorization Violation)")
+	requireWords(t, got.out, "no connection within 2s (nats: Authorization Violation)")
 }
 
 func TestWithoutJetStream(t *testing.T) {
@@ -78,7 +78,7 @@ func TestWithoutJetStream(t *testing.T) {
 		if got.code != 2 {
 			t.Errorf("%v: %+v", args, got)
 		}
-		requireWords(t, got.errors, "asking JetStream at "+s.ClientURL()+": ", "not enabled")
+		requireWords(t, got.out+got.errors, "asking JetStream at "+s.ClientURL()+": ", "not enabled")
 	}
 }
 
@@ -100,7 +100,7 @@ func TestNoAnswer(t *testing.T) {
 	if got.code != 2 {
 		t.Errorf("%+v", got)
 	}
-	requireWords(t, got.errors, "asking JetStream at "+s.ClientURL()+": no answer within 200ms")
+	requireWords(t, got.out, "asking JetStream at "+s.ClientURL()+": no answer within 200ms")
 }
 
 // A missing permission is told at once, by its subject: the server does not

@@ -88,6 +88,9 @@ Examples:
     crashctl dead list --json | jq -r '.[] | select(.class == "damaged") | .sequence'`
 }
 
+// letterRow is a line of the list: number, time, class, id, size, where it was.
+const letterRow = "%-5s %-20s  %-11s %-36s %9s  %s"
+
 // Run prints the list.
 func (c *deadList) Run(ctx context.Context, s *session) error {
 	ctx, l, err := s.letters(ctx)
@@ -100,10 +103,12 @@ func (c *deadList) Run(ctx context.Context, s *session) error {
 	}
 	if len(l.all) == 0 {
 		say(s.out, "no dead letters")
+	} else {
+		say(s.out, fmt.Sprintf(letterRow, "NO.", "GIVEN UP", "CLASS", "CRASH ID", "SIZE", "WAS"))
 	}
 	for _, d := range l.all {
-		say(s.out, fmt.Sprintf("%-5d %s  %-11s %-36s %9s  %s/%d", d.Sequence, d.At.Format("2006-01-02 15:04:05Z"), d.Class,
-			cmp.Or(string(d.ID), "(no id)"), humanize.IBytes(uint64(d.Size)), d.From, d.FromSequence))
+		say(s.out, fmt.Sprintf(letterRow, strconv.FormatUint(d.Sequence, 10), d.At.Format("2006-01-02 15:04:05Z"), d.Class,
+			cmp.Or(string(d.ID), "(no id)"), humanize.IBytes(uint64(d.Size)), fmt.Sprintf("%s/%d", d.From, d.FromSequence)))
 		say(s.out, "      "+shorten(d.Cause, 100)+lost(d))
 	}
 	strays, err := l.Strays(ctx, l.all, queue.ReadyDeadline)
@@ -161,9 +166,6 @@ func (c *choice) of(all []deadletters.Letter) ([]deadletters.Letter, error) {
 		if c.All || c.Class != "" && d.Class == c.Class || slices.ContainsFunc(c.Which, func(word string) bool { return named(d, word) }) {
 			chosen = append(chosen, d)
 		}
-	}
-	if c.Class != "" && len(chosen) == 0 {
-		return nil, fmt.Errorf("there is no dead letter of class %s", c.Class)
 	}
 	return chosen, nil
 }
@@ -335,11 +337,13 @@ type change struct {
 // each does something to each chosen dead letter, or says so; can says why that could
 // not be done.
 func (c *change) each(ctx context.Context, s *session, what string, can func(deadletters.Letter) error, do func(context.Context, *letters, deadletters.Letter) error) error {
+	would := 0
 	err := s.eachLetter(ctx, &c.choice, func(ctx context.Context, l *letters, d deadletters.Letter) error {
 		if err := can(d); err != nil {
 			return err
 		}
 		if !c.Yes {
+			would++
 			say(s.out, "would", what, d.Name(), "("+d.Class+")")
 			return nil
 		}
@@ -349,7 +353,7 @@ func (c *change) each(ctx context.Context, s *session, what string, can func(dea
 		say(s.out, "done:", what, d.Name())
 		return nil
 	})
-	if err == nil && !c.Yes {
+	if would > 0 {
 		say(s.out, "Nothing was changed. To do it, add --yes")
 	}
 	return err
@@ -377,12 +381,19 @@ func (s *session) eachLetter(ctx context.Context, c *choice, do func(context.Con
 		}
 	}
 	if len(chosen) == 0 {
-		say(s.out, "no dead letters")
+		say(s.out, "no dead letters"+ofClass(c.Class))
 	}
 	if failed > 0 {
 		return &exit{exitTrouble, fmt.Errorf("%d of %d failed", failed, len(chosen))}
 	}
 	return context.Cause(ctx)
+}
+
+func ofClass(class string) string {
+	if class == "" {
+		return ""
+	}
+	return " of class " + class
 }
 
 // printJSON prints one value.

@@ -58,7 +58,7 @@ func (t *tracker) see(at time.Time, depth uint64) *drain {
 		return nil
 	}
 	d := &drain{PeakDepth: t.peak, depth: depth}
-	first := t.looks[0]
+	first := t.from()
 	if took := at.Sub(first.at).Seconds(); took > 0 {
 		d.PerSecond = new((float64(first.depth) - float64(depth)) / took)
 		if *d.PerSecond > 0 {
@@ -66,6 +66,22 @@ func (t *tracker) see(at time.Time, depth uint64) *drain {
 		}
 	}
 	return d
+}
+
+// from is the look that the drain is measured from: the last peak in the window, since
+// a backlog that has begun to fall goes as fast as that; or the first look while it
+// rises.
+func (t *tracker) from() depthAt {
+	peak := 0
+	for i, look := range t.looks {
+		if look.depth >= t.looks[peak].depth {
+			peak = i
+		}
+	}
+	if peak == len(t.looks)-1 {
+		peak = 0
+	}
+	return t.looks[peak]
 }
 
 // String is a bar of what is done since the peak, and when the rest will be.

@@ -123,7 +123,7 @@ func openBucket(ctx context.Context, name string) (*bucketReader, error) {
 	if name == "" {
 		return &bucketReader{}, nil
 	}
-	b, err := lookup.Open(ctx, name)
+	b, err := lookup.Open(ctx, name, 1) // it is asked again and again anyway
 	return &bucketReader{b, name}, err
 }
 
@@ -152,9 +152,19 @@ func (j *journey) await(ctx context.Context) error {
 		select {
 		case <-every.C:
 		case <-ctx.Done():
-			return fmt.Errorf("after %s: %w", time.Since(j.at).Round(100*time.Millisecond), why)
+			return fmt.Errorf("after %s: %w", time.Since(j.at).Round(100*time.Millisecond), j.reason(ctx, why))
 		}
 	}
+}
+
+// reason tells an object that is not there from a bucket that is not.
+func (j *journey) reason(ctx context.Context, why error) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+	defer cancel()
+	if err := j.bucket.Check(ctx); errors.Is(why, lookup.ErrNoObject) && err != nil {
+		return fmt.Errorf("looking for bucket %s: %w", j.bucket, err)
+	}
+	return why
 }
 
 // check compares what lies in the bucket with what was sent.

@@ -89,8 +89,8 @@ func (c *loadTest) config() (loadgen.Config, error) {
 	}
 	const mostConnections = 20_000 // of one address: it has no more ports
 	switch {
-	case c.Rate < 0 || math.IsNaN(c.Rate):
-		err = errors.New("--rate cannot be negative")
+	case !(c.Rate >= 0) || math.IsInf(c.Rate, 0):
+		err = errors.New("--rate has to be a number, and not negative")
 	case c.For != nil && *c.For <= 0 || c.Count != nil && *c.Count <= 0 || c.RequestTimeout <= 0:
 		err = errors.New("--for, --count and --request-timeout have to be above 0")
 	case c.Connections < 1 || c.Connections > mostConnections:

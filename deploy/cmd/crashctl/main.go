@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 	"time"
 
@@ -87,7 +88,7 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 	}
 	if err != nil {
 		say(stderr, "crashctl:", err)
-		say(stderr, "crashctl --help tells how it is used.")
+		say(stderr, helpOf(err), "tells how it is used.")
 		return exitCannotTell
 	}
 	err = command.Run(&session{environ: environ, timeout: c.Timeout, out: stdout, progress: stderr})
@@ -105,6 +106,15 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 		say(stderr, "crashctl:", err)
 	}
 	return code
+}
+
+// helpOf is what to ask after wrong usage: the help of the command, if it is known.
+func helpOf(err error) string {
+	words := []string{"crashctl"}
+	if wrong, ok := errors.AsType[*kong.ParseError](err); ok && wrong.Context.Selected() != nil {
+		words = append(words, strings.Fields(wrong.Context.Selected().Path())...)
+	}
+	return strings.Join(append(words, "--help"), " ")
 }
 
 func version() string {

@@ -252,6 +252,8 @@ func TestProbeAndLoadRefuse(t *testing.T) {
 		"no URL":              {[]string{"load", "--url", "127.0.0.1:8000"}, 2, "", "the URL is not one such as", 0},
 		"no connections":      {[]string{"load", "--connections", "0"}, 2, "", "--connections: 0 is not from", 0},
 		"no size":             {[]string{"load", "--size", "big"}, 2, "", "is not a size", 0},
+		"no rate":             {[]string{"load", "--rate=NaN"}, 2, "", "--rate has to be a number, and not negative", 0},
+		"endless rate":        {[]string{"load", "--rate=Inf"}, 2, "", "--rate has to be a number, and not negative", 0},
 		"no time":             {[]string{"load", "--for", "0s"}, 2, "", "--for, --count and --request-timeout have to be above 0", 0},
 		"no reports":          {[]string{"load", "--count", "0"}, 2, "", "--for, --count and --request-timeout have to be above 0", 0},
 		"no ledger":           {[]string{"load", "--ledger", t.TempDir() + "/none/ids"}, 2, "", "opening the ledger", 0},

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -88,10 +89,11 @@ Its NATS user must be allowed to publish to $JS.API.> and $JS.ACK.>, and to subs
 Exit codes:
 
     0  all is stored, or (without --yes) shown
-    1  some reports could not be stored or read, or an --id is not in the window;
-       the output names them
-    2  wrong usage or settings, no connection, no answer, a bucket that takes
-       nothing, or interrupted
+    1  some reports could not be stored or (with --yes) read, or an --id is not
+       in the window, or is not of that --product or --rule; the output names
+       them
+    2  wrong usage or settings, no connection, no answer, (with --yes) a bucket
+       that takes nothing, or interrupted
 
 Examples:
 
@@ -134,19 +136,26 @@ func (c *replayReports) Run(ctx context.Context, s *session) error {
 		return cmp.Or(context.Cause(ctx), err)
 	}
 	missing := plan.Missing(run.Extents)
-	for _, id := range missing {
-		say(s.out, "not in the window:", id)
+	where := "not in the window:"
+	if len(c.Product)+len(c.Rule) > 0 {
+		where = "not in the window, or of another product or rule:"
 	}
-	if !c.Yes {
+	for _, id := range missing {
+		say(s.out, where, id)
+	}
+	switch {
+	case c.Yes:
+		err = c.carryOut(ctx, s, run)
+	case run.Reports() == 0:
+		say(s.out, "nothing to do")
+	default:
 		say(s.out, "would put them into bucket", cfg.Bucket, "again")
 		say(s.out, "Nothing was changed. To do it, add --yes")
-	} else if err := c.carryOut(ctx, s, run); err != nil {
-		return err
 	}
-	if len(missing) > 0 {
-		return &exit{exitTrouble, fmt.Errorf("%d of %d ids are not in the window", len(missing), len(plan.IDs))}
+	if err == nil && len(missing) > 0 {
+		err = &exit{exitTrouble, fmt.Errorf("%d of %d ids are not among them", len(missing), len(plan.IDs))}
 	}
-	return nil
+	return err
 }
 
 // store returns what puts reports into the bucket, once that takes something.
@@ -194,8 +203,8 @@ func (c *replayReports) plan() (*replay.Plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	if c.Rate <= 0 {
-		return nil, fmt.Errorf("--rate has to be above 0, not %v", c.Rate)
+	if !(c.Rate > 0) || math.IsInf(c.Rate, 0) {
+		return nil, fmt.Errorf("--rate has to be a number above 0, not %v", c.Rate)
 	}
 	for _, values := range [][]string{c.Product, c.Rule, c.ID} {
 		// An empty one is of a shell's variable that is not set, and would mean all.
@@ -220,7 +229,6 @@ func (c *replayReports) plan() (*replay.Plan, error) {
 // look prints what the plan comes to.
 func (c *replayReports) look(ctx context.Context, s *session, js jetstream.JetStream, run *replay.Run, streams []string) error {
 	say(s.out, "from", run.Plan.Since.Format(time.RFC3339), "until", run.Plan.Until.Format(time.RFC3339))
-	var total uint64
 	for _, stream := range streams {
 		bar := s.bar("looking at "+stream, 0)
 		e, err := run.Plan.Look(ctx, js, stream, run.Before(stream), bar.left)
@@ -229,10 +237,9 @@ func (c *replayReports) look(ctx context.Context, s *session, js jetstream.JetSt
 			return err
 		}
 		say(s.out, describe(e, run.Plan.Since))
-		total += e.Reports
 		run.Extents = append(run.Extents, e)
 	}
-	takes := time.Duration(float64(total) / c.Rate * float64(time.Second)).Round(time.Second)
+	takes := time.Duration(float64(run.Reports()) / c.Rate * float64(time.Second)).Round(time.Second)
 	if takes > 0 {
 		say(s.out, fmt.Sprintf("at %v a second that takes %s", c.Rate, takes))
 	}
@@ -242,7 +249,7 @@ func (c *replayReports) look(ctx context.Context, s *session, js jetstream.JetSt
 func describe(e replay.Extent, since time.Time) string {
 	line := fmt.Sprintf("%s: %s report(s), %s", e.Stream, comma(e.Reports), humanize.IBytes(uint64(e.Bytes)))
 	if e.Done > 0 {
-		line += fmt.Sprintf("; %s seen to before", comma(e.Done))
+		line += fmt.Sprintf("; %s that were done before", comma(e.Done))
 	}
 	if e.Others > 0 {
 		line += fmt.Sprintf("; %s other(s) left out", comma(e.Others))
@@ -259,15 +266,11 @@ func describe(e replay.Extent, since time.Time) string {
 // carryOut replays and tells how that goes.
 func (c *replayReports) carryOut(ctx context.Context, s *session, run *replay.Run) error {
 	progress := run.Progress
-	var total uint64
-	for _, e := range run.Extents {
-		total += e.Reports
-	}
-	bar := s.bar("replaying", total)
+	bar := s.bar("replaying", run.Reports())
 	stop := bar.follow(func() (uint64, string) {
 		note := ""
-		if progress.Waiting.Load() {
-			note = "uploaders come first"
+		if why := progress.Waiting.Load(); why != nil {
+			note = *why
 		}
 		return progress.Stored.Load() + progress.Failed.Load(), note
 	})

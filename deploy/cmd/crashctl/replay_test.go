@@ -199,7 +199,21 @@ func TestReplayOfNothing(t *testing.T) {
 			t.Errorf("%v: %+v", yes, got)
 		}
 	}
-	got := crashctl(t, append(p.environ, "S3_BUCKET=misspelt"), "replay", "--since", "1h", "--yes")
+	got := crashctl(t, p.environ, "replay", "--since", "1h", "--id", string(p.reports[0].ID), "--product", "B", "--yes")
+	if got.code != 1 || !strings.Contains(got.out, "not in the window, or of another product or rule: "+string(p.reports[0].ID)+"\n") {
+		t.Errorf("of another product: %+v", got)
+	}
+	got = crashctl(t, p.environ, "replay", "--since", "1h", "--product", "B")
+	if got.code != 0 || !strings.Contains(got.out, "nothing to do\n") {
+		t.Errorf("nothing of a product: %+v", got)
+	}
+	for _, rate := range []string{"0", "-1", "NaN", "Inf"} {
+		got := crashctl(t, p.environ, "replay", "--since", "1h", "--rate="+rate)
+		if got.code != 2 || !strings.Contains(got.errors, "--rate has to be a number above 0") {
+			t.Errorf("%+v", got)
+		}
+	}
+	got = crashctl(t, append(p.environ, "S3_BUCKET=misspelt"), "replay", "--since", "1h", "--yes")
 	if got.code != 2 || !strings.Contains(got.errors, "bucket misspelt takes nothing") {
 		t.Errorf("%+v", got)
 	}

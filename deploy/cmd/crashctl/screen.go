@@ -55,12 +55,12 @@ func (v *view) redraw(out io.Writer) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s%scrashctl status at %s, every %s; Ctrl-C ends it\n\n", home, erase, v.Time.Format(time.TimeOnly), v.every)
 	if v.err != nil {
-		fmt.Fprintf(&b, "%v\n\nIt goes on when there is an answer again.\n", v.err)
+		b.WriteString("It goes on when there is an answer again.\n\n")
 	} else {
 		v.writeFlow(&b)
-		if err := printTable(&b, v.Status); err != nil {
-			return err
-		}
+	}
+	if err := printTable(&b, v.Status); err != nil {
+		return err
 	}
 	_, err := io.WriteString(out, b.String())
 	return err
@@ -84,13 +84,16 @@ func (v *view) writeFlow(b *strings.Builder) {
 func (v *view) line() string {
 	at := v.Time.UTC().Format(time.RFC3339)
 	if v.err != nil {
-		return at + " " + v.err.Error()
+		return fmt.Sprintf("%s attention %d %v", at, len(v.Attention), v.err)
 	}
 	in, out := v.rates()
 	depth, age := v.backlog()
 	line := fmt.Sprintf("%s depth %s in %s out %s oldest %s fullest %s attention %d", at, depth, in, out, age, v.fullest(), len(v.Attention))
 	if b := v.Total.Backlog; b != nil && b.PausedSeconds > 0 {
 		line += " paused for " + b.PausedSeconds.String()
+	}
+	if v.Drain != nil && v.Drain.ETASeconds != nil {
+		line += " gone in about " + v.Drain.ETASeconds.String()
 	}
 	return line
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -50,6 +51,16 @@ func TestStatusOfIntakes(t *testing.T) {
 	s = readStatus(t, environ, 1)
 	requireOne(t, s.Attention, "intake "+address+": publish: no report was promised for ", "maximum bytes")
 
+	// Without the queue it is asked all the same.
+	closed := listen(t)
+	closed.Close()
+	alone := append(slices.Clone(environ), "NATS_URL=nats://"+closed.Addr().String())
+	got := crashctl(t, alone, "status", "--timeout=1s")
+	if got.code != 1 {
+		t.Errorf("%+v", got)
+	}
+	requireWords(t, got.out, "intakes       "+address+" in trouble\n", "cannot tell:\n  connecting to NATS", "needs attention:\n  intake "+address+": publish: ")
+
 	stop()
 	s = readStatus(t, environ, 1)
 	requireOne(t, s.Attention, "intake "+address+" does not say how it is: ", "connection refused")
@@ -77,6 +88,11 @@ func TestStatusOfUploaders(t *testing.T) {
 			break
 		}
 	}
+	_, monitor, _ := strings.Cut(environ[1], "=")
+	for _, other := range []string{monitor, "http://" + address} {
+		s = readStatus(t, append(slices.Clone(environ), "UPLOADER_URL=", "INTAKE_URL="+other), 1)
+		requireOne(t, s.Attention, "its /submit answers 404 Not Found")
+	}
 	stop()
 	s = readStatus(t, environ, 1)
 	requireOne(t, s.Attention, "uploader "+address+" does not say how it is: ", "connection refused")
@@ -85,7 +101,4 @@ func TestStatusOfUploaders(t *testing.T) {
 	url, _ := startIntake(t, environ)
 	s = readStatus(t, append(environ, "UPLOADER_URL="+url), 1)
 	requireOne(t, s.Attention, "its /metrics answers 404 Not Found")
-	_, monitor, _ := strings.Cut(environ[1], "=")
-	s = readStatus(t, append(environ, "UPLOADER_URL=", "INTAKE_URL="+monitor), 1)
-	requireOne(t, s.Attention, "its /__heartbeat__ answers 404 Not Found")
 }

@@ -70,18 +70,26 @@ func complete(streams []string, cfg queue.Config) error {
 	return nil
 }
 
+// lookups is how often crashctl audit asks for an object.
+const lookups = 3
+
 // bucket returns the bucket once it answers.
 func (s *session) bucket(ctx context.Context, name string) (*lookup.Bucket, error) {
-	b, err := lookup.Open(ctx, name)
-	if err != nil {
-		return nil, err
+	b, err := lookup.Open(ctx, name, lookups)
+	if err == nil {
+		err = s.check(ctx, b, name)
 	}
+	return b, err
+}
+
+// check tells whether the bucket is there.
+func (s *session) check(ctx context.Context, b *lookup.Bucket, name string) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, s.timeout, fmt.Errorf("no answer within %s", s.timeout))
 	defer cancel()
 	if err := b.Check(ctx); err != nil {
-		return nil, fmt.Errorf("looking for bucket %s: %w", name, cmp.Or(context.Cause(ctx), err))
+		return fmt.Errorf("looking for bucket %s: %w", name, cmp.Or(context.Cause(ctx), err))
 	}
-	return b, nil
+	return nil
 }
 
 func (s *session) dial(ctx context.Context, cfg queue.Config) (*nats.Conn, error) {

@@ -34,9 +34,9 @@ func (c *status) Validate() error {
 func (*status) Help() string {
 	return `Shows for each partition how many reports are not uploaded yet (depth), how long the oldest of them has waited, how many are in the hands of uploaders (unacked) and were there before (redelivered), and how full the stream is; then how the dead letters, the replicas, the servers, the intakes and the uploaders are. It only asks and changes nothing.
 
-With --watch it looks again and again, and shows besides how many reports come in and go out a second, how far the backlog is drained since its peak, and when it will be gone. On a terminal it redraws the screen; elsewhere it prints a line for each look, with a ? where something is not known. It outlasts a lost connection.
+With --watch it looks again and again, and shows besides how many reports come in and go out a second, how far the backlog is drained since its peak, and when it will be gone. On a terminal it redraws the screen; elsewhere it prints a line for each look, with a ? where something is not known. It outlasts a lost connection. Under "worth knowing" is what differs from the settings, or from other days, and needs nobody.
 
-Needing attention is: a stream or a consumer that is missing, or so different that it could lose or hide reports; a stream without a leader or above 90% of its limit; a report that has waited for more than 15 minutes; dead letters; a replica that is offline; a nats-server that is too old, or that does not sync always; a bucket that is missing, or cannot be reached with the settings given here; an intake or an uploader that does not answer, or whose heartbeat says that it is in trouble; an uploader whose breaker is open; a server that has lost messages which another one has.
+Needing attention is: a stream or a consumer that is missing, or so different that it could lose or hide reports; a stream without a leader or above 90% of its limit; a report that has waited for more than 15 minutes; dead letters; a replica that is offline; a nats-server that is too old, or that does not sync always; a stream with fewer replicas than NATS_REPLICAS; a bucket that is missing, or cannot be reached with the settings given here; an intake or an uploader that does not answer, or whose heartbeat says that it is in trouble; an uploader whose breaker is open; a server that has lost messages which another one has.
 
 ` + needs + `
 and, to tell whether the servers sync always, and, given all of them,
@@ -87,13 +87,7 @@ func (c *status) Run(ctx context.Context, s *session) error {
 	if c.Watch {
 		return s.watch(ctx, cfg, c.Every, c.show(s.out))
 	}
-	found, err := s.status(ctx, cfg)
-	if err != nil && !c.JSON {
-		return err
-	}
-	if err != nil {
-		found = queuestatus.Nothing(err)
-	}
+	found := s.status(ctx, cfg)
 	print := printTable
 	if c.JSON {
 		print = printJSON
@@ -115,21 +109,30 @@ func verdictOf(s *queuestatus.Status) error {
 	return nil
 }
 
-func (s *session) status(ctx context.Context, cfg Config) (*queuestatus.Status, error) {
+func (s *session) status(ctx context.Context, cfg Config) *queuestatus.Status {
 	js, err := s.connect(ctx, cfg.Queue)
 	if err != nil {
-		return nil, err
+		return s.without(ctx, err, cfg)
 	}
 	defer js.Conn().Close()
-	return s.read(ctx, js, cfg), nil
+	return s.read(ctx, js, cfg)
+}
+
+// without is what is known without a connection, and err says why there is none.
+func (s *session) without(ctx context.Context, err error, cfg Config) *queuestatus.Status {
+	ctx, cancel := context.WithTimeoutCause(ctx, s.timeout, fmt.Errorf("no answer within %s", s.timeout))
+	defer cancel()
+	return queuestatus.Without(ctx, err, cfg.question())
 }
 
 func (s *session) read(ctx context.Context, js jetstream.JetStream, cfg Config) *queuestatus.Status {
 	ctx, cancel := s.asking(ctx, js.Conn())
 	defer cancel()
-	return queuestatus.Read(ctx, js, cfg.Queue, queuestatus.Question{
-		Monitors: cfg.MonitorURLs, Bucket: cfg.Bucket, Intakes: cfg.IntakeURLs, Uploaders: cfg.UploaderURLs,
-	})
+	return queuestatus.Read(ctx, js, cfg.Queue, cfg.question())
+}
+
+func (c *Config) question() queuestatus.Question {
+	return queuestatus.Question{Monitors: c.MonitorURLs, Bucket: c.Bucket, Intakes: c.IntakeURLs, Uploaders: c.UploaderURLs}
 }
 
 func printJSON(out io.Writer, s *queuestatus.Status) error {

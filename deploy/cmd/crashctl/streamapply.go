@@ -16,7 +16,8 @@ type stream struct {
 }
 
 type streamApply struct {
-	Yes bool `help:"Do it. Without this flag nothing is changed."`
+	Yes    bool `help:"Do it. Without this flag nothing is changed."`
+	Shrink bool `help:"With --yes, also make a stream smaller than what it holds: it takes no report until there is room."`
 }
 
 // Help is what crashctl stream apply --help adds.
@@ -57,11 +58,19 @@ func (c *streamApply) Run(ctx context.Context, s *session) error {
 		say(s.out, "nothing to do")
 		return nil
 	}
+	for _, change := range plan {
+		if c.Yes && change.Risk != "" && !c.Shrink {
+			return fmt.Errorf("would %s: %s; nothing was changed (--shrink does it all the same)", change.Does, change.Risk)
+		}
+	}
 	if c.Yes {
 		return s.carryOut(ctx, js.Conn(), plan)
 	}
 	for _, change := range plan {
 		say(s.out, "would", change.Does)
+		if change.Risk != "" {
+			say(s.out, "  but:", change.Risk)
+		}
 	}
 	say(s.out, "Nothing was changed. To do it: crashctl stream apply --yes")
 	return nil

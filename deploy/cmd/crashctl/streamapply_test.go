@@ -95,3 +95,30 @@ func TestApplyTellsWhichStepFailed(t *testing.T) {
 	}
 	requireWords(t, got.errors, "crashctl: could not create stream CRASHES_1", "insufficient storage resources")
 }
+
+// A limit that was forgotten in the shell does not make a stream refuse everything.
+func TestApplyDoesNotShrinkBelowWhatThereIs(t *testing.T) {
+	js, environ := applied(t)
+	for range 3 {
+		publish(t, js, 0, 800_000)
+	}
+	small := append(environ, "NATS_STREAM_MAX_BYTES=2MiB")
+	got := crashctl(t, small, "stream", "apply")
+	if got.code != 0 {
+		t.Errorf("%+v", got)
+	}
+	requireWords(t, got.out, "  but: CRASHES_0 holds ", "and would take nothing until it holds less than 2097152 (2.0 MiB)\n")
+	got = crashctl(t, small, "stream", "apply", "--yes")
+	if got.code != 2 || got.out != "" {
+		t.Errorf("%+v", got)
+	}
+	requireWords(t, got.errors, "nothing was changed (--shrink does it all the same)")
+	publish(t, js, 0, 800_000)
+	if got := crashctl(t, small, "stream", "apply", "--yes", "--shrink"); got.code != 0 {
+		t.Errorf("%+v", got)
+	}
+	requireWords(t, crashctl(t, small, "status").out, "full, and refuses what does not fit")
+	if got := crashctl(t, environ, "stream", "apply", "--yes"); got.code != 0 {
+		t.Errorf("back again: %+v", got)
+	}
+}

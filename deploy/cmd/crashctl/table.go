@@ -14,9 +14,11 @@ import (
 // There is no colour: what matters has words.
 func printTable(out io.Writer, s *queuestatus.Status) error {
 	var b strings.Builder
-	fmt.Fprintf(&b, "server        %s, nats-server %s\n", s.Server.Name, s.Server.Version)
-	fmt.Fprintf(&b, "syncs         %s\n", syncs(s.Sync))
-	fmt.Fprintf(&b, "dead letters  %s\n", deadLetters(s.DeadLetters))
+	if s.Server != nil {
+		fmt.Fprintf(&b, "server        %s, nats-server %s\n", s.Server.Name, s.Server.Version)
+		fmt.Fprintf(&b, "syncs         %s\n", syncs(s.Sync))
+		fmt.Fprintf(&b, "dead letters  %s\n", deadLetters(s.DeadLetters))
+	}
 	fmt.Fprintf(&b, "bucket        %s\n", bucket(s.Bucket))
 	fmt.Fprintf(&b, "intakes       %s\n", intakes(s.Intakes))
 	fmt.Fprintf(&b, "uploaders     %s\n", uploaders(s.Uploaders))

@@ -272,6 +272,10 @@ func TestWrongUsage(t *testing.T) {
 		if got.code != 2 || got.out != "" {
 			t.Errorf("%v: %+v", args, got)
 		}
-		requireWords(t, got.errors, "crashctl: ", "crashctl --help")
+		command := "crashctl "
+		if len(args) > 0 && args[0] != "streams" {
+			command += args[0] + " "
+		}
+		requireWords(t, got.errors, "crashctl: ", command+"--help tells how it is used.\n")
 	}
 }

@@ -64,7 +64,7 @@ func (w *watcher) look(ctx context.Context) *view {
 	found, err := w.ask(ctx)
 	v := &view{Time: time.Now(), Status: found, every: w.every, err: err}
 	if err != nil {
-		w.last, v.Status = nil, queuestatus.Nothing(err)
+		w.last, v.Status = nil, w.session.without(ctx, err, w.cfg)
 		return v
 	}
 	if w.last != nil {

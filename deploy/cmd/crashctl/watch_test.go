@@ -268,7 +268,7 @@ func TestWatchScreen(t *testing.T) {
 	if err := show(v); err != nil {
 		t.Fatal(err)
 	}
-	requireWords(t, out.String(), "unexpected EOF\n\nIt goes on")
+	requireWords(t, out.String(), "It goes on when there is an answer again.\n\nserver ")
 }
 
 // The drain is measured over half a minute from the last leap on.
@@ -295,6 +295,11 @@ func TestDrain(t *testing.T) {
 	check(see(10*time.Second, 4000), "gone in about 1m20s")
 	check(see(10*time.Second, 4000), "gone in about 2m0s")
 	check(see(10*time.Second, 4000), "not draining")
+	tr.restart()
+	see(2*time.Second, 1000)
+	check(see(10*time.Second, 3000), "not draining")
+	check(see(10*time.Second, 5000), "not draining")
+	check(see(2*time.Second, 4000), "gone in about 8s") // as fast as it falls, whatever was before
 	check(see(2*time.Minute, 1000), "80%, 1,000 of 5,000 left, gone in about 40s")
 	if d := see(10*time.Second, 0); d != nil {
 		t.Errorf("%v without a backlog", d)

@@ -13,6 +13,10 @@ import (
 )
 
 func main() {
+	if len(os.Args) > 1 {
+		fmt.Fprintln(os.Stderr, "local runs all of Yagi on this machine until Ctrl-C. It takes no arguments; README.md lists its settings, which are environment variables.")
+		os.Exit(2)
+	}
 	// A SIGHUP comes when the terminal is closed.
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	context.AfterFunc(ctx, stop) // a second signal ends the process at once

@@ -3,10 +3,10 @@
 package audit
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -56,6 +56,9 @@ type Findings struct {
 	// of them are lost, the others wait, and the queue does not tell which.
 	Unsure []Report `json:"unsure"`
 
+	// Short names the streams whose beginning, with part of the window, is gone: what
+	// was there was stored, and nothing is known of it.
+	Short []string `json:"short"`
 	// Gaps are sequences within the streams whose messages are not there any
 	// more, although only a stream's beginning is ever trimmed.
 	Gaps []string `json:"gaps"`
@@ -64,6 +67,11 @@ type Findings struct {
 	Unqueued []crash.ID `json:"unqueued"`
 	// Ledger is how many ids the ledger has.
 	Ledger int `json:"ledger"`
+}
+
+// Amiss tells whether somebody should look at what was found.
+func (f *Findings) Amiss() bool {
+	return len(f.Lost)+len(f.Unsure)+len(f.Gaps)+len(f.Unqueued) > 0
 }
 
 // Audit is an audit of a window of time.
@@ -104,7 +112,7 @@ type message struct {
 // the bucket. It changes nothing. The error is about the queue or the bucket not
 // answering; then nothing is known.
 func (a *Audit) Run(ctx context.Context, streams []string, ledger []crash.ID) (*Findings, error) {
-	a.findings = Findings{Lost: []Report{}, Unsure: []Report{}, Gaps: []string{}, Unqueued: []crash.ID{}, Ledger: len(ledger)}
+	a.findings = Findings{Lost: []Report{}, Unsure: []Report{}, Short: []string{}, Gaps: []string{}, Unqueued: []crash.ID{}, Ledger: len(ledger)}
 	a.ids, a.floors, a.waiting = map[crash.ID]state{}, map[string]uint64{}, nil
 	a.dead, a.deadIDs = map[message]bool{}, map[crash.ID]bool{}
 	if err := a.readDead(ctx); err != nil {
@@ -172,16 +180,24 @@ func (a *Audit) stream(ctx context.Context, name string) error {
 		group.Go(func() error { return a.report(working, name, floor, m) })
 		return working.Err()
 	})
-	return errors.Join(group.Wait(), err)
+	return cmp.Or(group.Wait(), err) // of which one ends the other
 }
 
-// gaps notes what is missing in the middle of a stream.
+// gaps notes what is missing at the beginning and in the middle of a stream.
 func (a *Audit) gaps(ctx context.Context, name string) error {
 	s, err := a.JS.Stream(ctx, name)
 	if err != nil {
 		return fmt.Errorf("asking for the stream: %w", err)
 	}
-	if s.CachedInfo().State.NumDeleted == 0 {
+	state := s.CachedInfo().State
+	if state.FirstSeq > 1 && (state.Msgs == 0 || state.FirstTime.After(a.Since)) {
+		begins := "any more"
+		if state.Msgs > 0 {
+			begins = "from before " + state.FirstTime.UTC().Format(time.RFC3339)
+		}
+		a.findings.Short = append(a.findings.Short, name+" has nothing "+begins)
+	}
+	if state.NumDeleted == 0 {
 		return nil
 	}
 	info, err := s.Info(ctx, jetstream.WithDeletedDetails(true))
@@ -333,13 +349,24 @@ func (a *Audit) findElsewhere(ctx context.Context, streams []string, reports []R
 }
 
 // ledger looks for each id of the ledger: in the window, among the dead letters, in
-// the bucket, and only then in all of the queue.
+// all of the queue, and only then in the bucket alone.
 func (a *Audit) ledger(ctx context.Context, streams []string, ids []crash.ID) error {
-	missing := map[crash.ID]bool{}
+	outside := map[crash.ID]bool{}
+	for _, id := range ids {
+		if a.ids[id] == 0 && !a.deadIDs[id] {
+			outside[id] = true
+		}
+	}
+	if len(outside) == 0 {
+		return nil
+	}
+	if err := a.findOutside(ctx, streams, outside); err != nil {
+		return err
+	}
 	group, working := errgroup.WithContext(ctx)
 	group.SetLimit(atOnce)
-	for _, id := range ids {
-		if a.ids[id] != 0 || a.deadIDs[id] {
+	for id := range outside {
+		if a.ids[id] != 0 {
 			continue
 		}
 		group.Go(func() error {
@@ -349,47 +376,62 @@ func (a *Audit) ledger(ctx context.Context, streams []string, ids []crash.ID) er
 			}
 			a.mu.Lock()
 			defer a.mu.Unlock()
-			missing[id] = true
+			a.findings.Unqueued = append(a.findings.Unqueued, id)
 			return nil
 		})
 	}
 	if err := group.Wait(); err != nil {
 		return fmt.Errorf("looking for the ledger's reports: %w", err)
 	}
-	if len(missing) == 0 {
-		return nil
-	}
-	return a.findOutside(ctx, streams, missing)
+	slices.Sort(a.findings.Unqueued)
+	return nil
 }
 
-// findOutside looks in all of the queue for reports that are not in the bucket, and
-// were not in the window. What is acknowledged there is lost.
-func (a *Audit) findOutside(ctx context.Context, streams []string, missing map[crash.ID]bool) error {
+// findOutside compares those of the reports with the bucket that the queue still has,
+// outside of the window. What is acknowledged there and not stored is lost.
+func (a *Audit) findOutside(ctx context.Context, streams []string, wanted map[crash.ID]bool) error {
 	lost := map[crash.ID]Report{}
+	group, working := errgroup.WithContext(ctx)
+	group.SetLimit(atOnce)
 	for _, stream := range streams {
 		number, _ := queue.PartitionOf(stream)
-		err := scan.Each(ctx, a.JS, stream, scan.Window{Subject: queue.ReadySubject(number), HeadersOnly: true}, func(m *scan.Message) error {
+		err := scan.Each(working, a.JS, stream, scan.Window{Subject: queue.ReadySubject(number), HeadersOnly: true}, func(m *scan.Message) error {
 			manifest, err := queue.ReadManifest(m.Header)
-			if err != nil || !missing[manifest.ID] {
+			if err != nil || !wanted[manifest.ID] {
 				return nil
 			}
-			if m.Sequence > a.floors[stream] { // it waits, whatever became of others
-				delete(missing, manifest.ID)
+			group.Go(func() error {
+				what, err := a.compare(working, manifest)
+				if err != nil {
+					return err
+				}
+				a.mu.Lock()
+				defer a.mu.Unlock()
+				is := amiss
+				switch {
+				case what == "":
+					is = stored
+				case m.Sequence > a.floors[stream]: // it waits, whatever became of others
+					is = waiting
+				default:
+					lost[manifest.ID] = Report{manifest.ID, stream, m.Sequence, m.Time, what}
+				}
+				a.ids[manifest.ID] = max(a.ids[manifest.ID], is)
 				return nil
-			}
-			lost[manifest.ID] = Report{manifest.ID, stream, m.Sequence, m.Time, layout.RawCrash(manifest.ID) + " is missing"}
-			return nil
+			})
+			return working.Err()
 		})
 		if err != nil {
-			return err
+			return cmp.Or(group.Wait(), err)
 		}
 	}
-	for _, id := range slices.Sorted(maps.Keys(missing)) {
-		if r, ok := lost[id]; ok {
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	for id, r := range lost {
+		if a.ids[id] == amiss {
 			a.findings.Reports++
 			a.findings.Lost = append(a.findings.Lost, r)
-		} else {
-			a.findings.Unqueued = append(a.findings.Unqueued, id)
 		}
 	}
 	slices.SortFunc(a.findings.Lost, byTime)

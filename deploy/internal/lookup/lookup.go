@@ -10,6 +10,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"strings"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -18,6 +19,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 	"github.com/aws/smithy-go"
+	"github.com/aws/smithy-go/logging"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 
 	"github.com/yagi-crash/yagi/pkg/crash"
@@ -47,9 +49,10 @@ type Bucket struct {
 }
 
 // Open returns the bucket without asking for it: the AWS SDK's own variables say
-// where it is. The error is about those.
-func Open(ctx context.Context, name string) (*Bucket, error) {
-	settings, err := config.LoadDefaultConfig(ctx)
+// where it is. The error is about those. Each question is asked that many times, as
+// long as the store has no proper answer.
+func Open(ctx context.Context, name string, attempts int) (*Bucket, error) {
+	settings, err := config.LoadDefaultConfig(ctx, config.WithRetryMaxAttempts(attempts), config.WithLogger(logging.Nop{}))
 	if err != nil {
 		return nil, fmt.Errorf("reading the AWS settings: %w", err)
 	}
@@ -65,11 +68,9 @@ func Open(ctx context.Context, name string) (*Bucket, error) {
 	return &Bucket{name: name, client: client}, nil
 }
 
-// Check returns nil when the bucket is there and lets these credentials in. It asks
-// once. The error wraps ErrNoBucket, or says why that is not known.
+// Check returns nil when the bucket is there and lets these credentials in. The error wraps ErrNoBucket, or says why that is not known.
 func (b *Bucket) Check(ctx context.Context) error {
-	once := func(o *s3.Options) { o.RetryMaxAttempts = 1 }
-	_, err := b.client.HeadBucket(ctx, &s3.HeadBucketInput{Bucket: &b.name}, once)
+	_, err := b.client.HeadBucket(ctx, &s3.HeadBucketInput{Bucket: &b.name})
 	if statusOf(err) == http.StatusNotFound {
 		return ErrNoBucket
 	}
@@ -92,6 +93,8 @@ func plain(err error) error {
 	switch {
 	case err == nil:
 		return nil
+	case strings.Contains(err.Error(), "get credentials"): // the SDK has no error of its own for it
+		return errors.New("there are no credentials: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY are not set, and the machine has none either")
 	case status == http.StatusForbidden:
 		return fmt.Errorf("the store refuses these credentials (%d %s)", status, http.StatusText(status))
 	case status != 0 && api != nil && api.ErrorMessage() != "":

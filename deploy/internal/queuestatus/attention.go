@@ -33,8 +33,15 @@ func (s *Status) attention() []string {
 	}
 	all = append(all, s.DeadLetters.attention()...)
 	if u := s.DeadLetters.Usage; u != nil && u.Messages > 0 {
-		add("dead letters: stream %s has %s message(s)", s.DeadLetters.Name, humanize.Comma(int64(u.Messages)))
+		add("dead letters: stream %s has %s message(s): crashctl dead list shows them", s.DeadLetters.Name, humanize.Comma(int64(u.Messages)))
 	}
+	return append(all, s.attentionOfOthers()...)
+}
+
+// attentionOfOthers is about the bucket, the intakes and the uploaders.
+func (s *Status) attentionOfOthers() []string {
+	var all []string
+	add := func(format string, v ...any) { all = append(all, fmt.Sprintf(format, v...)) }
 	switch b := s.Bucket; {
 	case b == nil || b.Problem == "":
 	case b.State == Missing:
@@ -71,7 +78,7 @@ func (s *Stream) attention() []string {
 		}
 	}
 	if u := s.Usage; u != nil && u.UsedPercent > fullPercent {
-		add("stream %s is %.0f%% full, and refuses what does not fit", s.Name, u.UsedPercent)
+		add("stream %s is %.0f%% full, and refuses what does not fit: uploaders make room, or crashctl stream apply with a larger NATS_STREAM_MAX_BYTES", s.Name, u.UsedPercent)
 	}
 	return all
 }
@@ -103,6 +110,8 @@ func unsafe(differences []Difference) []string {
 			all = append(all, d.String()+" (fatal: uploaders refuse it)")
 		case d.Unsafe:
 			all = append(all, d.String()+" (unsafe: promised reports could be lost)")
+		case d.fewer():
+			all = append(all, d.String()+" (promised reports have fewer copies: crashctl stream apply)")
 		}
 	}
 	return all

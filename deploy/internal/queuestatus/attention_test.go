@@ -32,11 +32,11 @@ func TestAttention(t *testing.T) {
 		"stream CRASHES_0: replica n2 is offline, last seen 1m30s ago": func(s *Status) {
 			s.Partitions[0].Stream.Replicas[0] = Replica{Server: "n2", Offline: true, SeenSeconds: 90}
 		},
-		"stream CRASHES_0 is 91% full, and refuses what does not fit":   func(s *Status) { s.Partitions[0].Stream.Usage.UsedPercent = 91 },
-		"stream CRASHES_DLQ is 99% full, and refuses what does not fit": func(s *Status) { s.DeadLetters.Usage.UsedPercent = 99 },
-		"stream CRASHES_0: the oldest report has waited for 15m1s":      func(s *Status) { *s.Partitions[0].Consumer.Backlog.OldestSeconds = 901 },
-		"stream CRASHES_DLQ is missing: crashctl stream apply makes it": func(s *Status) { s.DeadLetters = Stream{Name: "CRASHES_DLQ", State: Missing} },
-		"dead letters: stream CRASHES_DLQ has 1,234 message(s)":         func(s *Status) { s.DeadLetters.Usage.Messages = 1234 },
+		"stream CRASHES_0 is 91% full, and refuses what does not fit: uploaders make room, or crashctl stream apply with a larger NATS_STREAM_MAX_BYTES":   func(s *Status) { s.Partitions[0].Stream.Usage.UsedPercent = 91 },
+		"stream CRASHES_DLQ is 99% full, and refuses what does not fit: uploaders make room, or crashctl stream apply with a larger NATS_STREAM_MAX_BYTES": func(s *Status) { s.DeadLetters.Usage.UsedPercent = 99 },
+		"stream CRASHES_0: the oldest report has waited for 15m1s":                                                                                         func(s *Status) { *s.Partitions[0].Consumer.Backlog.OldestSeconds = 901 },
+		"stream CRASHES_DLQ is missing: crashctl stream apply makes it":                                                                                    func(s *Status) { s.DeadLetters = Stream{Name: "CRASHES_DLQ", State: Missing} },
+		"dead letters: stream CRASHES_DLQ has 1,234 message(s): crashctl dead list shows them":                                                             func(s *Status) { s.DeadLetters.Usage.Messages = 1234 },
 		"consumer uploader of CRASHES_0 is missing: crashctl stream apply makes it": func(s *Status) {
 			s.Partitions[0].Consumer = Consumer{Name: "uploader", State: Missing}
 		},
@@ -54,6 +54,9 @@ func TestAttention(t *testing.T) {
 		},
 		"uploader u1:8002: nats: away": func(s *Status) {
 			s.Uploaders = []Uploader{{Address: "u1:8002", BreakerOpen: new(false), Concurrency: new(3), Trouble: []string{"nats: away"}}}
+		},
+		"stream CRASHES_0: num_replicas is 1, should be 3 (promised reports have fewer copies: crashctl stream apply)": func(s *Status) {
+			s.Partitions[0].Stream.Differences = []Difference{{On: "stream CRASHES_0", Field: "num_replicas", Want: "3", Live: "1"}}
 		},
 		"stream CRASHES_0: discard is old, should be new (fatal: uploaders refuse it)": func(s *Status) {
 			s.Partitions[0].Stream.Differences = []Difference{

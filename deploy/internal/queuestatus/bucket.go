@@ -20,7 +20,7 @@ type Bucket struct {
 // own variables say where the store is.
 func readBucket(ctx context.Context, name string) *Bucket {
 	b := &Bucket{Name: name, State: Unknown}
-	found, err := lookup.Open(ctx, name)
+	found, err := lookup.Open(ctx, name, 1)
 	if err == nil {
 		err = found.Check(ctx)
 	}

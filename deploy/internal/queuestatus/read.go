@@ -44,10 +44,7 @@ func Read(ctx context.Context, js jetstream.JetStream, cfg queue.Config, q Quest
 	var found copies
 	var asked sync.WaitGroup
 	asked.Go(func() { found, serverProblems = s.readServers(ctx, q.Monitors) })
-	asked.Go(func() { s.readServices(ctx, q) })
-	if q.Bucket != "" {
-		asked.Go(func() { s.Bucket = readBucket(ctx, q.Bucket) })
-	}
+	asked.Go(func() { s.readOthers(ctx, q) })
 	problems := s.readStreams(ctx, js, cfg)
 	asked.Wait()
 	for i := range s.Partitions {
@@ -66,6 +63,24 @@ func Nothing(err error) *Status {
 	s := empty()
 	s.CannotTell = append(s.CannotTell, err.Error())
 	return s
+}
+
+// Without is Nothing, with what the others say that the question names.
+func Without(ctx context.Context, err error, q Question) *Status {
+	s := Nothing(err)
+	s.readOthers(ctx, q)
+	s.Attention = append(s.Attention, s.attentionOfOthers()...)
+	return s
+}
+
+// readOthers asks whom there is beside the queue.
+func (s *Status) readOthers(ctx context.Context, q Question) {
+	var asked sync.WaitGroup
+	asked.Go(func() { s.readServices(ctx, q) })
+	if q.Bucket != "" {
+		asked.Go(func() { s.Bucket = readBucket(ctx, q.Bucket) })
+	}
+	asked.Wait()
 }
 
 // empty has lists that are empty in JSON too, not null.

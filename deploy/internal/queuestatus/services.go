@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"time"
@@ -49,9 +50,18 @@ func (n *Intake) read(ctx context.Context, intake string) {
 		return
 	}
 	n.Address = address.Host
-	if n.Trouble, err = readHeartbeat(ctx, address); err != nil {
+	if err = takesPosts(ctx, address); err == nil {
+		n.Trouble, err = readHeartbeat(ctx, address)
+	}
+	if err != nil {
 		n.Problem = because(ctx, err).Error()
 	}
+}
+
+// takesPosts tells an intake from an uploader, whose heartbeat looks the same.
+func takesPosts(ctx context.Context, intake *url.URL) error {
+	ignore := func(io.Reader) error { return nil }
+	return readPage(ctx, intake.JoinPath("submit"), ignore, http.StatusMethodNotAllowed) // it is for POST
 }
 
 // errNoURL does not repeat the address, which may carry a password.

@@ -5,6 +5,7 @@
 package queuestatus
 
 import (
+	"strconv"
 	"time"
 
 	"github.com/yagi-crash/yagi/pkg/queue"
@@ -187,6 +188,13 @@ type Difference struct {
 
 // String says the difference in words.
 func (d Difference) String() string { return queue.Difference(d).String() }
+
+// fewer tells whether there are fewer copies of a stream than there should be.
+func (d Difference) fewer() bool {
+	live, err := strconv.Atoi(d.Live)
+	want, wantErr := strconv.Atoi(d.Want)
+	return d.Field == "num_replicas" && err == nil && wantErr == nil && live < want
+}
 
 func differences(found []queue.Difference) []Difference {
 	all := make([]Difference, 0, len(found))

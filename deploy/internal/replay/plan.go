@@ -95,7 +95,7 @@ type Extent struct {
 	// Last is the sequence of the last ready message in the window; 0 when there
 	// is none.
 	Last uint64 `json:"last"`
-	// Found are those of the plan's IDs that are in the window.
+	// Found are those of the plan's IDs that are among the done and the reports.
 	Found []crash.ID `json:"found"`
 	// Begins is when the stream got the oldest message that it still has; zero
 	// when it has none.
@@ -120,12 +120,9 @@ func (p *Plan) Look(ctx context.Context, js jetstream.JetStream, stream string, 
 	err = scan.Each(ctx, js, stream, window, func(m *scan.Message) error {
 		seen(m.Left)
 		e.Last = m.Sequence
-		manifest, err := queue.ReadManifest(m.Header)
-		if err == nil && slices.Contains(p.IDs, manifest.ID) {
-			e.Found = append(e.Found, manifest.ID)
-		}
 		if m.Sequence <= done {
 			e.Done++
+			e.found(m, p)
 			return nil
 		}
 		ok, err := p.chosen(ctx, reader, stream, m.Header, m.Data)
@@ -138,11 +135,19 @@ func (p *Plan) Look(ctx context.Context, js jetstream.JetStream, stream string, 
 			e.Others++
 		default:
 			e.Reports++
+			e.found(m, p)
 			e.Bytes += sizeOf(m)
 		}
 		return nil
 	})
 	return e, err
+}
+
+// found notes a report that is asked for by its id.
+func (e *Extent) found(m *scan.Message, p *Plan) {
+	if manifest, err := queue.ReadManifest(m.Header); err == nil && slices.Contains(p.IDs, manifest.ID) {
+		e.Found = append(e.Found, manifest.ID)
+	}
 }
 
 // Missing lists the plan's IDs that none of the extents has found.

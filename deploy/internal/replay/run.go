@@ -43,8 +43,8 @@ type Store func(ctx context.Context, stream string, header nats.Header, body []b
 // Progress is how far a replay has come. It may be read at any time.
 type Progress struct {
 	Stored, Others, Failed atomic.Uint64
-	// Waiting is whether live traffic is given precedence at the moment.
-	Waiting atomic.Bool
+	// Waiting says what is waited for at the moment; nil when nothing is.
+	Waiting atomic.Pointer[string]
 }
 
 // Run is a plan that is carried out.
@@ -63,6 +63,14 @@ type Run struct {
 	js        jetstream.JetStream
 	limit     *rate.Limiter
 	consumers map[string]jetstream.Consumer // by stream
+}
+
+// Reports is how many reports there are to store.
+func (r *Run) Reports() (n uint64) {
+	for _, e := range r.Extents {
+		n += e.Reports
+	}
+	return n
 }
 
 // ErrNoRun means that there is no run of that name and plan to go on with.
@@ -183,18 +191,37 @@ func (r *Run) Do(ctx context.Context) error {
 // look has the replay wait while too much waits for the uploaders, or while that
 // is not known.
 func (r *Run) look(ctx context.Context) {
+	if why := r.reason(ctx); why != "" {
+		r.Progress.Waiting.Store(&why)
+	} else {
+		r.Progress.Waiting.Store(nil)
+	}
+}
+
+// reason says why to wait; it is empty when there is no reason.
+func (r *Run) reason(ctx context.Context) string {
+	if !r.js.Conn().IsConnected() {
+		return "NATS is away"
+	}
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
 	var waiting uint64
+	paused := false
 	for _, e := range r.Extents {
 		c, err := r.js.Consumer(ctx, e.Stream, queue.Consumer)
 		if err != nil {
-			r.Progress.Waiting.Store(true)
-			return
+			return fmt.Sprintf("how many wait for uploaders in %s is not known: %v", e.Stream, err)
 		}
 		waiting += c.CachedInfo().NumPending
+		paused = paused || c.CachedInfo().Paused
 	}
-	r.Progress.Waiting.Store(waiting > liveMost)
+	switch {
+	case waiting <= liveMost:
+		return ""
+	case paused:
+		return fmt.Sprintf("uploads are paused, and %d reports come first", waiting)
+	}
+	return fmt.Sprintf("uploaders come first, for whom %d reports wait", waiting)
 }
 
 // stream replays the extent of one stream.
@@ -220,10 +247,10 @@ type replaying struct {
 // work takes one report after another until all are acknowledged.
 func (r *replaying) work(ctx context.Context) error {
 	for ctx.Err() == nil {
-		if r.Progress.Waiting.Load() || r.past.Load() {
+		if r.Progress.Waiting.Load() != nil || r.past.Load() {
 			pause(ctx, lookEvery)
 		}
-		if r.Progress.Waiting.Load() {
+		if r.Progress.Waiting.Load() != nil {
 			continue
 		}
 		msg, err := r.next(ctx)
