@@ -30,7 +30,9 @@ var (
 	errGiveUp = errors.New("giving up")
 	// errAnew means that the stream was made anew, and the chunks that the old one
 	// acknowledged went with it.
-	errAnew = errors.New("the stream counts from the beginning again")
+	errAnew = errors.New("the stream was made anew")
+	// errNotSeen means that it is not known at the moment which stream there is.
+	errNotSeen = errors.New("the stream cannot be looked at")
 )
 
 // chunked is a report on its way in chunks.
@@ -43,17 +45,13 @@ type chunked struct {
 
 	partition int       // where acked lie
 	began     time.Time // before the first of acked
-	// acked are the stream sequences of the chunks, 0 where there is none yet, and
-	// highest is the highest of them.
-	acked   []uint64
-	highest atomic.Uint64
+	created   time.Time // the stream that acked lie in
+	// acked are the stream sequences of the chunks, 0 where there is none yet.
+	acked []uint64
 }
 
-// turnOfLarge waits until another report may go in chunks, no longer than a
-// publish may take.
-func (q *jetStreamQueue) turnOfLarge(ctx context.Context) (done func(), err error) {
-	ctx, cancel := context.WithTimeout(ctx, q.timeout)
-	defer cancel()
+// turnOfLarge waits until another report may go in chunks.
+func (q *jetStreamQueue) turnOfLarge(ctx context.Context) (release func(), err error) {
 	select {
 	case q.large <- struct{}{}:
 		return func() { <-q.large }, nil
@@ -82,23 +80,49 @@ func (q *jetStreamQueue) publishChunked(ctx context.Context, s *crash.Sealed) er
 // then, once it has them all, the ready message.
 func (c *chunked) send(ctx context.Context, p int) (heard bool, err error) {
 	if p != c.partition {
-		chunks := (c.report.Size() + int64(c.size) - 1) / int64(c.size)
-		c.partition, c.began, c.acked = p, time.Now(), make([]uint64, chunks)
-		c.highest.Store(0)
+		if err := c.begin(ctx, p); err != nil {
+			return false, err
+		}
 	}
 	before := slices.Clone(c.acked)
 	err = c.sendChunks(ctx)
 	heard = !slices.Equal(before, c.acked)
+	if err == nil {
+		err = c.sendReady(ctx)
+	}
 	if errors.Is(err, errAnew) {
 		c.partition = -1 // the next attempt begins with the first chunk
 	}
-	if err != nil {
-		return heard, err
-	}
-	return heard, c.sendReady(ctx)
+	return heard, err
 }
 
-// sendReady publishes the ready message, which lists the chunks.
+// begin turns to partition p, which has nothing yet.
+func (c *chunked) begin(ctx context.Context, p int) error {
+	created, err := c.q.created(ctx, p)
+	if err != nil {
+		return err
+	}
+	chunks := (c.report.Size() + int64(c.size) - 1) / int64(c.size)
+	c.partition, c.began, c.created, c.acked = p, time.Now(), created, make([]uint64, chunks)
+	return nil
+}
+
+// created returns when the stream of a partition was made. By that it is told from
+// one that was deleted, or lost with its disk, and whose sequences mean other
+// messages.
+func (q *jetStreamQueue) created(ctx context.Context, p int) (time.Time, error) {
+	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
+	defer cancel()
+	stream, err := q.js.Stream(ctx, queue.StreamName(p))
+	if err != nil {
+		return time.Time{}, fmt.Errorf("%w: asking for %s: %w", errNotSeen, queue.StreamName(p), err)
+	}
+	return stream.CachedInfo().Created, nil
+}
+
+// sendReady publishes the ready message, which lists the chunks, and makes sure that
+// they are in its own stream. The stream is part of its Msg-Id, so that the server
+// does not take it for one that was published before with chunks of another.
 func (c *chunked) sendReady(ctx context.Context) error {
 	if err := c.inTime(); err != nil {
 		return err
@@ -108,12 +132,16 @@ func (c *chunked) sendReady(ctx context.Context) error {
 		return fmt.Errorf("%w: %w", errGiveUp, err)
 	}
 	msg.Subject = queue.ReadySubject(c.partition)
-	ack, err := c.q.attempt(ctx, msg, c.partition)
+	msg.Header.Set(queue.HeaderMsgID, fmt.Sprintf("%s-%x", msg.Header.Get(queue.HeaderMsgID), c.created.UnixNano()))
+	if _, err := c.q.attempt(ctx, msg, c.partition); err != nil {
+		return err
+	}
+	now, err := c.q.created(ctx, c.partition)
 	switch {
 	case err != nil:
 		return err
-	case ack.Sequence <= c.highest.Load(): // to repeat the message would only repeat this ack
-		return fmt.Errorf("%w: %w", errGiveUp, errAnew)
+	case !now.Equal(c.created):
+		return errAnew
 	}
 	return c.inTime()
 }
@@ -140,27 +168,16 @@ func (c *chunked) sendChunks(ctx context.Context) error {
 		}
 		group.Go(func() error {
 			defer func() { c.free <- buf }()
-			before := c.highest.Load()
 			ack, err := c.q.attempt(ctx, &nats.Msg{Subject: queue.ChunkSubject(c.partition), Data: chunk}, c.partition)
-			if err == nil && ack.Sequence <= before {
-				err = errAnew
-			}
 			if err != nil {
 				failed.Store(true)
 				return err
 			}
 			c.acked[i] = ack.Sequence
-			c.raise(ack.Sequence)
 			return nil
 		})
 	}
 	return group.Wait()
-}
-
-// raise notes the sequence of a chunk.
-func (c *chunked) raise(seq uint64) {
-	for was := c.highest.Load(); seq > was && !c.highest.CompareAndSwap(was, seq); was = c.highest.Load() {
-	}
 }
 
 // inTime returns an error when the first chunk is so old that it may be trimmed.

@@ -73,16 +73,18 @@ func (q *jetStreamQueue) Publish(ctx context.Context, s *crash.Sealed) error {
 
 func (q *jetStreamQueue) publish(ctx context.Context, s *crash.Sealed) error {
 	inline := s.Size() <= int64(q.inlineLimit())
+	waiting, done := context.WithTimeout(ctx, q.timeout)
+	defer done()
 	room := s.Size()
 	if !inline {
 		room = min(room, chunksOnTheWay*queue.ChunkSize)
-		done, err := q.turnOfLarge(ctx)
+		release, err := q.turnOfLarge(waiting)
 		if err != nil {
 			return err
 		}
-		defer done()
+		defer release()
 	}
-	release, err := q.turn(ctx, room)
+	release, err := q.turn(waiting, room)
 	if err != nil {
 		return err
 	}
@@ -124,11 +126,8 @@ func (q *jetStreamQueue) inlineLimit() int {
 	return queue.InlineLimit(queue.MaxPayload)
 }
 
-// turn waits until size bytes more may be on their way, no longer than a
-// publish may take.
+// turn waits until size bytes more may be on their way.
 func (q *jetStreamQueue) turn(ctx context.Context, size int64) (release func(), err error) {
-	ctx, cancel := context.WithTimeout(ctx, q.timeout)
-	defer cancel()
 	size = min(size, q.capacity) // a report above the capacity goes alone
 	if err := q.inflight.Acquire(ctx, size); err != nil {
 		return nil, crash.Unavailable(fmt.Errorf("waiting for a turn to publish: %w", err))
@@ -214,6 +213,8 @@ func classify(err error) answer {
 		return stored
 	case errors.Is(err, errUnsafe):
 		return isFull
+	case errors.Is(err, errNotSeen):
+		return again
 	case errors.Is(err, nats.ErrMaxPayload):
 		return tooLarge
 	case errors.Is(err, errGiveUp):

@@ -110,10 +110,51 @@ func TestReadyMessageInAnotherStream(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &chunked{q: q, report: sealed, began: time.Now(), acked: []uint64{100}}
-	c.raise(100)
-	if err := c.sendReady(t.Context()); !errors.Is(err, errAnew) || classify(err) != refused {
-		t.Errorf("got %v", err)
+	created, err := q.created(t.Context(), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for made, want := range map[time.Time]error{created: nil, created.Add(-time.Nanosecond): errAnew} {
+		c := &chunked{q: q, report: sealed, began: time.Now(), created: made, acked: []uint64{100}}
+		for range 2 { // the second is a repetition to the server
+			if err := c.sendReady(t.Context()); !errors.Is(err, want) {
+				t.Errorf("got %v, want %v", err, want)
+			}
+		}
+	}
+	stream, err := q.js.Stream(t.Context(), queue.StreamName(0))
+	if err != nil || stream.CachedInfo().State.Msgs != 2 {
+		t.Errorf("%v, the stream has %+v, want one message of each", err, stream.CachedInfo().State)
+	}
+}
+
+// A large report waits for two turns, and for both no longer than a publish may take.
+func TestTurnsHaveOneDeadline(t *testing.T) {
+	q := offline(t)
+	q.timeout = 600 * time.Millisecond
+	dump := make([]byte, queue.MaxPayload+1)
+	report := crash.Report{
+		ID: crash.NewID(time.Now(), crash.Accept), Received: time.Now(), Annotations: crash.Annotations{"ProductName": crash.Text("A")},
+		Dumps: []crash.Part{crash.NewPart(crash.MinidumpName, dump, crash.Sum(dump))},
+	}
+	sealed, err := report.Seal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range largeAtOnce {
+		q.large <- struct{}{}
+	}
+	if err := q.inflight.Acquire(t.Context(), q.capacity); err != nil {
+		t.Fatal(err)
+	}
+	first := time.AfterFunc(q.timeout*2/3, func() { <-q.large })
+	defer first.Stop()
+	start := time.Now()
+	if err := q.Publish(t.Context(), sealed); err == nil {
+		t.Error("published without a turn")
+	}
+	if took := time.Since(start); took < q.timeout || took > q.timeout*5/4 {
+		t.Errorf("gave up after %s, want %s", took, q.timeout)
 	}
 }
 

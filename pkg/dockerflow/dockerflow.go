@@ -24,8 +24,8 @@ import (
 )
 
 // defaultTimeout is less than what load balancers and Kubernetes are usually
-// told to wait for a heartbeat, 10 s.
-const defaultTimeout = 5 * time.Second
+// told to wait for a heartbeat, 10 s, and than crashctl status waits.
+const defaultTimeout = 3 * time.Second
 
 // Config is what the endpoints need to know of a service.
 type Config struct {
@@ -33,7 +33,7 @@ type Config struct {
 	Build telemetry.Build
 	// Checks are the services behind this one, asked at every heartbeat.
 	Checks []Check
-	// Timeout is how long a heartbeat waits for its checks; 0 means 5 s.
+	// Timeout is how long a heartbeat waits for its checks; 0 means 3 s.
 	Timeout time.Duration
 	// BrokenAuth is "user:password" for /__broken__, which is 404 when this is
 	// empty.

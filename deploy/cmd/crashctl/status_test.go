@@ -199,15 +199,18 @@ func TestStatusOfAFullStream(t *testing.T) {
 
 func TestStatusOfDeadLetters(t *testing.T) {
 	js, environ := applied(t)
-	if _, err := js.Publish(t.Context(), "crashdlq.0", []byte("never")); err != nil {
+	if _, err := js.Publish(t.Context(), "crashdlq.0.ready.1", []byte("never")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := js.Publish(t.Context(), "crashdlq.0.chunk", []byte("a piece of it")); err != nil {
 		t.Fatal(err)
 	}
 	s := readStatus(t, environ, 1)
-	requireOne(t, s.Attention, "dead letters: stream CRASHES_DLQ has 1 message(s)")
-	if s.DeadLetters.Usage.Messages != 1 {
+	requireOne(t, s.Attention, "1 dead letter(s): crashctl dead list shows them")
+	if s.DeadLetters.Usage.Messages != 2 || *s.DeadReports != 1 {
 		t.Errorf("%+v", s.DeadLetters.Usage)
 	}
-	requireWords(t, crashctl(t, environ, "status").out, "dead letters  1 message(s), ")
+	requireWords(t, crashctl(t, environ, "status").out, "dead letters  1, ")
 }
 
 // Whether a server syncs always is told when it is known, and never guessed.

@@ -17,7 +17,7 @@ func printTable(out io.Writer, s *queuestatus.Status) error {
 	if s.Server != nil {
 		fmt.Fprintf(&b, "server        %s, nats-server %s\n", s.Server.Name, s.Server.Version)
 		fmt.Fprintf(&b, "syncs         %s\n", syncs(s.Sync))
-		fmt.Fprintf(&b, "dead letters  %s\n", deadLetters(s.DeadLetters))
+		fmt.Fprintf(&b, "dead letters  %s\n", deadLetters(s))
 	}
 	fmt.Fprintf(&b, "bucket        %s\n", bucket(s.Bucket))
 	fmt.Fprintf(&b, "intakes       %s\n", intakes(s.Intakes))
@@ -129,14 +129,17 @@ func copies(s *queuestatus.Status) []string {
 	return all
 }
 
-func deadLetters(s queuestatus.Stream) string {
+func deadLetters(s *queuestatus.Status) string {
+	usage, n := s.DeadLetters.Usage, s.DeadReports
 	switch {
-	case s.Usage == nil:
-		return string(s.State)
-	case s.Usage.Messages == 0:
+	case usage == nil:
+		return string(s.DeadLetters.State)
+	case usage.Messages == 0:
 		return "none"
+	case n == nil:
+		return humanize.IBytes(usage.Bytes)
 	default:
-		return fmt.Sprintf("%s message(s), %s", humanize.Comma(int64(s.Usage.Messages)), humanize.IBytes(s.Usage.Bytes))
+		return fmt.Sprintf("%s, %s", comma(*n), humanize.IBytes(usage.Bytes))
 	}
 }
 

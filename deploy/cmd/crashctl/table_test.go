@@ -47,7 +47,8 @@ func troubled() *queuestatus.Status {
 			},
 		},
 		Total:       queuestatus.Total{Usage: &queuestatus.Usage{Bytes: 9<<30 + 512, LimitBytes: -1}},
-		DeadLetters: queuestatus.Stream{Name: "CRASHES_DLQ", State: queuestatus.Present, Usage: &queuestatus.Usage{Messages: 1234, Bytes: 5 << 20}},
+		DeadLetters: queuestatus.Stream{Name: "CRASHES_DLQ", State: queuestatus.Present, Usage: &queuestatus.Usage{Messages: 5678, Bytes: 5 << 20}},
+		DeadReports: new(uint64(1234)),
 		Intakes: []queuestatus.Intake{
 			{Address: "i1:8000", Trouble: []string{}},
 			{Address: "i2:8000", Trouble: []string{"nats: away", "publish: nothing"}},
@@ -68,7 +69,7 @@ func troubled() *queuestatus.Status {
 func TestTable(t *testing.T) {
 	const want = `server        n1, nats-server 2.15.2
 syncs         n1 always, n2 every 2m0s, n3:8222 unknown
-dead letters  1,234 message(s), 5.0 MiB
+dead letters  1,234, 5.0 MiB
 bucket        crashes missing
 intakes       i1:8000 well; i2:8000 in trouble; i3:8000 unknown
 uploaders     u1:8002 breaker closed, 16 at a time; u2:8002 breaker open; u3:8002 unknown
@@ -122,6 +123,7 @@ dead_letters.usage.bytes
 dead_letters.usage.limit_bytes
 dead_letters.usage.messages
 dead_letters.usage.used_percent
+dead_reports
 intakes
 intakes.address
 intakes.problem

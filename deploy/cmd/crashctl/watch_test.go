@@ -221,7 +221,7 @@ func TestWatchOutlastsTheServer(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.await("the report to be gone", func(line string) bool { return strings.Contains(line, "depth 0 in 0.0/s out 0.0/s") })
-	if _, err := js.Publish(t.Context(), "crashdlq.0", []byte("never")); err != nil {
+	if _, err := js.Publish(t.Context(), "crashdlq.0.ready.1", []byte("never")); err != nil {
 		t.Fatal(err)
 	}
 	w.awaitWords("attention 1")

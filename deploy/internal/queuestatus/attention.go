@@ -32,8 +32,8 @@ func (s *Status) attention() []string {
 		all = append(all, p.attention()...)
 	}
 	all = append(all, s.DeadLetters.attention()...)
-	if u := s.DeadLetters.Usage; u != nil && u.Messages > 0 {
-		add("dead letters: stream %s has %s message(s): crashctl dead list shows them", s.DeadLetters.Name, humanize.Comma(int64(u.Messages)))
+	if n := s.DeadReports; n != nil && *n > 0 {
+		add("%s dead letter(s): crashctl dead list shows them", humanize.Comma(int64(*n)))
 	}
 	return append(all, s.attentionOfOthers()...)
 }

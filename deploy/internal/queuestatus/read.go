@@ -130,11 +130,30 @@ func (s *Status) readStreams(ctx context.Context, js jetstream.JetStream, cfg qu
 		s.Partitions[i], err = readPartition(ctx, js, numbers[i], cfg)
 		return err
 	})
-	if s.DeadLetters, _, err = readStream(ctx, js, queue.DeadLetterConfig(cfg)); err != nil {
+	if err := s.readDead(ctx, js, cfg); err != nil {
 		problems = append(problems, err)
 	}
 	s.Total = total(s.Partitions)
 	return problems
+}
+
+// readDead reads the dead letters, of which some messages are chunks.
+func (s *Status) readDead(ctx context.Context, js jetstream.JetStream, cfg queue.Config) error {
+	found, stream, err := readStream(ctx, js, queue.DeadLetterConfig(cfg))
+	s.DeadLetters = found
+	if err != nil || stream == nil {
+		return err
+	}
+	info, err := stream.Info(ctx, jetstream.WithSubjectFilter(queue.DeadReadySubjects))
+	if err != nil {
+		return fmt.Errorf("how many reports are in %s: %w", found.Name, because(ctx, err))
+	}
+	n := uint64(0)
+	for _, messages := range info.State.Subjects {
+		n += messages
+	}
+	s.DeadReports = &n
+	return nil
 }
 
 // each asks n questions, atOnce at a time, and returns the errors among the

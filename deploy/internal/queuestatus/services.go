@@ -10,10 +10,10 @@ import (
 	"time"
 )
 
-// servicePatience is how long an intake or an uploader may take to show a page,
-// which costs it next to nothing. It is shorter than the time for a whole look: one
-// that hangs must not hold up those who watch.
-const servicePatience = 2 * time.Second
+// servicePatience is how long an intake or an uploader may take to say how it is:
+// longer than its heartbeat waits for those behind it (3 s), and shorter than a whole
+// look, since one that hangs must not hold up those who watch.
+const servicePatience = 4 * time.Second
 
 // Intake is what an intake says of itself.
 type Intake struct {

@@ -33,6 +33,8 @@ type Status struct {
 	Total      Total       `json:"total"`
 	// DeadLetters is the stream CRASHES_DLQ.
 	DeadLetters Stream `json:"dead_letters"`
+	// DeadReports is how many reports it has; null when that is not known.
+	DeadReports *uint64 `json:"dead_reports"`
 	// Bucket is null when it was not asked about.
 	Bucket *Bucket `json:"bucket"`
 	// Intakes has an entry for each intake whose address is known.

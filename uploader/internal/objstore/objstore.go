@@ -130,13 +130,16 @@ func httpClient(cfg Config) *awshttp.BuildableClient {
 func (s *Store) Put(ctx context.Context, o layout.Object) error {
 	ctx, body, stop := s.watch(ctx, o.Part)
 	defer stop()
-	_, err := s.client.Load().PutObject(ctx, &s3.PutObjectInput{
+	put, err := s.client.Load().PutObject(ctx, &s3.PutObjectInput{
 		Bucket:         &s.cfg.Bucket,
 		Key:            &o.Key,
 		Body:           body,
 		ContentType:    &o.ContentType,
 		ChecksumSHA256: aws.String(base64.StdEncoding.EncodeToString(o.Part.SHA256[:])),
 	})
+	if err == nil && aws.ToString(put.ETag) == "" {
+		err = errNoETag
+	}
 	if err != nil && errors.Is(context.Cause(ctx), errSilent) {
 		err = fmt.Errorf("%w for %v: %w", errSilent, s.cfg.PutTimeout, err)
 	}
@@ -145,6 +148,10 @@ func (s *Store) Put(ctx context.Context, o layout.Object) error {
 	}
 	return nil
 }
+
+// errNoETag means that it was not a store that answered 200, but something in front of
+// it: a store names the object's ETag (Amazon S3 API Reference, PutObject).
+var errNoETag = errors.New("the answer has no ETag")
 
 // errSilent ends a Put that makes no progress.
 var errSilent = fmt.Errorf("the store has taken nothing: %w", context.DeadlineExceeded)

@@ -126,9 +126,10 @@ func TestSDKVariables(t *testing.T) {
 func TestSendsTheGivenDigest(t *testing.T) {
 	var header http.Header
 	var body []byte
-	note := http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+	note := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		header = r.Header.Clone()
 		body, _ = io.ReadAll(r.Body)
+		w.Header().Set("ETag", `"noted"`)
 	})
 	plain, secure := httptest.NewServer(note), httptest.NewTLSServer(note)
 	defer plain.Close()
@@ -181,6 +182,8 @@ func TestClass(t *testing.T) {
 	}
 	cutting := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }))
 	defer cutting.Close()
+	courteous := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	defer courteous.Close()
 	silent := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body) // or the server does not see the client leave
 		<-r.Context().Done()
@@ -206,6 +209,7 @@ func TestClass(t *testing.T) {
 		"a proxy that is small":       {objstore.ClassTooLarge, func(c *objstore.Config) { c.Endpoint = answering(413, "") }},
 		"a bucket with a quota":       {objstore.ClassNoRoom, func(c *objstore.Config) { c.Endpoint = answering(403, "QuotaExceeded") }},
 		"a server that is full":       {objstore.ClassNoRoom, func(c *objstore.Config) { c.Endpoint = answering(507, "") }},
+		"somebody who is no store":    {objstore.ClassOther, func(c *objstore.Config) { c.Endpoint = courteous.URL }},
 		"a token that is too old":     {objstore.ClassDenied, func(c *objstore.Config) { c.Endpoint = answering(400, "ExpiredToken") }},
 	} {
 		cfg := config()
@@ -244,6 +248,7 @@ func TestSecondAttempt(t *testing.T) {
 		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			calls++
 			_, _ = io.Copy(io.Discard, r.Body)
+			w.Header().Set("ETag", `"taken"`)
 			if calls <= failures {
 				w.WriteHeader(http.StatusInternalServerError)
 			}
@@ -270,7 +275,8 @@ func TestPutEndsWithItsContext(t *testing.T) {
 func sluggish(t *testing.T, bytes int, every time.Duration) string {
 	t.Helper()
 	end := make(chan struct{})
-	server := httptest.NewUnstartedServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("ETag", `"taken"`)
 		for taken := 0; taken < bytes; {
 			n, err := io.CopyN(io.Discard, r.Body, 64<<10)
 			taken += int(n)
