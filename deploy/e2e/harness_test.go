@@ -243,7 +243,8 @@ func (s *system) newServer(t *testing.T, conf, addr string) *process {
 	t.Helper()
 	_, port, _ := net.SplitHostPort(addr)
 	_, monitor, _ := net.SplitHostPort(freeAddr(t))
-	return newProcess(t, "nats-server", passwords(), "-c", conf, "-a", "127.0.0.1", "-p", port, "-m", monitor, "-sd", t.TempDir())
+	env := append(passwords(), "GOMEMLIMIT=240MiB") // as in docker-compose.yml
+	return newProcess(t, "nats-server", env, "-c", conf, "-a", "127.0.0.1", "-p", port, "-m", monitor, "-sd", t.TempDir())
 }
 
 // startTiers starts intake and uploader.

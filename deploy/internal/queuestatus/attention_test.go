@@ -32,11 +32,15 @@ func TestAttention(t *testing.T) {
 		"stream CRASHES_0: replica n2 is offline, last seen 1m30s ago": func(s *Status) {
 			s.Partitions[0].Stream.Replicas[0] = Replica{Server: "n2", Offline: true, SeenSeconds: 90}
 		},
-		"stream CRASHES_0 is 91% full, and refuses what does not fit: uploaders make room, or crashctl stream apply with a larger NATS_STREAM_MAX_BYTES":   func(s *Status) { s.Partitions[0].Stream.Usage.UsedPercent = 91 },
-		"stream CRASHES_DLQ is 99% full, and refuses what does not fit: uploaders make room, or crashctl stream apply with a larger NATS_STREAM_MAX_BYTES": func(s *Status) { s.DeadLetters.Usage.UsedPercent = 99 },
-		"stream CRASHES_0: the oldest report has waited for 15m1s":                                                                                         func(s *Status) { *s.Partitions[0].Consumer.Backlog.OldestSeconds = 901 },
-		"stream CRASHES_DLQ is missing: crashctl stream apply makes it":                                                                                    func(s *Status) { s.DeadLetters = Stream{Name: "CRASHES_DLQ", State: Missing} },
-		"1,234 dead letter(s): crashctl dead list shows them":                                                                                              func(s *Status) { s.DeadReports = new(uint64(1234)) },
+		"stream CRASHES_0 is 91% full, and refuses what does not fit: uploaders make room, or crashctl stream apply with a larger NATS_STREAM_MAX_BYTES": func(s *Status) {
+			s.Partitions[0].Stream.Usage.UsedPercent = 91
+		},
+		"stream CRASHES_DLQ is 99% full, and refuses what does not fit: uploaders make room, or crashctl stream apply with a larger NATS_STREAM_MAX_BYTES": func(s *Status) {
+			s.DeadLetters.Usage.UsedPercent = 99
+		},
+		"stream CRASHES_0: the oldest report has waited for 15m1s":      func(s *Status) { *s.Partitions[0].Consumer.Backlog.OldestSeconds = 901 },
+		"stream CRASHES_DLQ is missing: crashctl stream apply makes it": func(s *Status) { s.DeadLetters = Stream{Name: "CRASHES_DLQ", State: Missing} },
+		"1,234 dead letter(s): crashctl dead list shows them":           func(s *Status) { s.DeadReports = new(uint64(1234)) },
 		"consumer uploader of CRASHES_0 is missing: crashctl stream apply makes it": func(s *Status) {
 			s.Partitions[0].Consumer = Consumer{Name: "uploader", State: Missing}
 		},
