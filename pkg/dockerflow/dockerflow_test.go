@@ -123,7 +123,7 @@ func TestBroken(t *testing.T) {
 // A check that hangs, heeding its context or not, is reported by its name
 // when the timeout is over, and the others are reported as they are.
 func TestHeartbeatIsBounded(t *testing.T) {
-	for timeout, want := range map[time.Duration]time.Duration{0: 5 * time.Second, time.Second: time.Second} {
+	for timeout, want := range map[time.Duration]time.Duration{0: 3 * time.Second, time.Second: time.Second} {
 		synctest.Test(t, func(t *testing.T) {
 			release := make(chan struct{})
 			mux := http.NewServeMux()
