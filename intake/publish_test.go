@@ -247,7 +247,7 @@ func TestAbsentQueueIsWaitedForAndHeals(t *testing.T) {
 
 func TestServerThatComesLater(t *testing.T) {
 	t.Parallel()
-	address, err := freeport.Addr(t.Context())
+	address, err := new(freeport.Finder).Addr(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -38,12 +38,13 @@ const (
 	secretKey = "e2e-secret"
 )
 
-// suite is what TestMain makes for all tests: the programs, and an S3 server.
+// suite is what TestMain makes for all tests: the programs, an S3 server, and ports.
 var suite struct {
 	root     string // of the repository: the S3 server changes the working directory
 	bin      string
 	natsConf string // as for operators, with a user for each program
 	s3       *devs3.Server
+	ports    freeport.Finder
 }
 
 func TestMain(m *testing.M) { os.Exit(run(m)) }
@@ -369,7 +370,7 @@ func awaitHeartbeat(t *testing.T, url string, status int) {
 
 func freeAddr(t *testing.T) string {
 	t.Helper()
-	addr, err := freeport.Addr(t.Context())
+	addr, err := suite.ports.Addr(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}

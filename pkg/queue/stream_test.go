@@ -243,7 +243,7 @@ func TestOldServersAreNamed(t *testing.T) {
 
 // A tier starts whatever is down, and is connected once the server is there.
 func TestConnectOutlivesAnAbsentServer(t *testing.T) {
-	addr, err := freeport.Addr(t.Context())
+	addr, err := new(freeport.Finder).Addr(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}

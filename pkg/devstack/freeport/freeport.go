@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"strconv"
+	"sync"
 )
 
 // Ports are taken from below the range that Linux gives to clients (32768 and
@@ -20,12 +21,33 @@ const (
 	attempts = 100
 )
 
-// Addr returns a host:port on 127.0.0.1 that nobody listened on a moment ago.
-// The error is the last reason for which none could be taken.
-func Addr(ctx context.Context) (string, error) {
+// Finder finds addresses. Its methods may be called from any number of goroutines; the
+// zero value is ready.
+type Finder struct {
+	mu   sync.Mutex
+	last int
+}
+
+// next returns one port after the other, so that none is given out twice before all of
+// them were.
+func (f *Finder) next() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.last == 0 {
+		f.last = lowest + rand.IntN(highest-lowest) // other processes do the same
+	}
+	if f.last++; f.last >= highest {
+		f.last = lowest
+	}
+	return f.last
+}
+
+// Addr returns a host:port on 127.0.0.1 that nobody listened on a moment ago, and
+// another one each time. The error is the last reason for which none could be taken.
+func (f *Finder) Addr(ctx context.Context) (string, error) {
 	var why error
 	for range attempts {
-		addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(lowest+rand.IntN(highest-lowest)))
+		addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(f.next()))
 		l, err := new(net.ListenConfig).Listen(ctx, "tcp", addr)
 		if err != nil {
 			why = err
