@@ -71,7 +71,8 @@ func planStream(ctx context.Context, js jetstream.JetStream, want jetstream.Stre
 		_, err := js.UpdateStream(ctx, overlay(config, want))
 		return err
 	})
-	if len(changes) > 0 && want.MaxBytes > 0 && state.Bytes > uint64(want.MaxBytes) {
+	shrinks := want.MaxBytes > 0 && (config.MaxBytes <= 0 || want.MaxBytes < config.MaxBytes)
+	if shrinks && state.Bytes > uint64(want.MaxBytes) {
 		changes[0].Risk = fmt.Sprintf("%s holds %s, and would take nothing until it holds less than %s", want.Name, size(int64(state.Bytes)), size(want.MaxBytes))
 	}
 	return changes, nil

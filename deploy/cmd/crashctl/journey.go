@@ -159,9 +159,12 @@ func (j *journey) await(ctx context.Context) error {
 
 // reason tells an object that is not there from a bucket that is not.
 func (j *journey) reason(ctx context.Context, why error) error {
+	if !errors.Is(why, lookup.ErrNoObject) {
+		return why
+	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 	defer cancel()
-	if err := j.bucket.Check(ctx); errors.Is(why, lookup.ErrNoObject) && err != nil {
+	if err := j.bucket.Check(ctx); err != nil {
 		return fmt.Errorf("looking for bucket %s: %w", j.bucket, err)
 	}
 	return why

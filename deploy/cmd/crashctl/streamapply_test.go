@@ -3,6 +3,7 @@ package main
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 
@@ -118,6 +119,18 @@ func TestApplyDoesNotShrinkBelowWhatThereIs(t *testing.T) {
 		t.Errorf("%+v", got)
 	}
 	requireWords(t, crashctl(t, small, "status").out, "full, and refuses what does not fit")
+	live, err := js.Stream(t.Context(), queue.StreamName(0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	other := live.CachedInfo().Config
+	other.Duplicates = time.Minute
+	if _, err := js.UpdateStream(t.Context(), other); err != nil {
+		t.Fatal(err)
+	}
+	if got := crashctl(t, small, "stream", "apply", "--yes"); got.code != 0 || !strings.Contains(got.out, "duplicate_window") {
+		t.Errorf("another change of a stream that is small already: %+v", got)
+	}
 	if got := crashctl(t, environ, "stream", "apply", "--yes"); got.code != 0 {
 		t.Errorf("back again: %+v", got)
 	}

@@ -69,7 +69,7 @@ func bucket(b *queuestatus.Bucket) string {
 	return b.Name + " " + string(b.State)
 }
 
-func intakes(all []queuestatus.Intake) string {
+func intakes(all []queuestatus.Service) string {
 	if len(all) == 0 {
 		return "unknown (INTAKE_URL is not set)"
 	}

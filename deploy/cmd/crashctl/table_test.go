@@ -49,15 +49,15 @@ func troubled() *queuestatus.Status {
 		Total:       queuestatus.Total{Usage: &queuestatus.Usage{Bytes: 9<<30 + 512, LimitBytes: -1}},
 		DeadLetters: queuestatus.Stream{Name: "CRASHES_DLQ", State: queuestatus.Present, Usage: &queuestatus.Usage{Messages: 5678, Bytes: 5 << 20}},
 		DeadReports: new(uint64(1234)),
-		Intakes: []queuestatus.Intake{
+		Intakes: []queuestatus.Service{
 			{Address: "i1:8000", Trouble: []string{}},
 			{Address: "i2:8000", Trouble: []string{"nats: away", "publish: nothing"}},
 			{Address: "i3:8000", Problem: "connection refused"},
 		},
 		Uploaders: []queuestatus.Uploader{
-			{Address: "u1:8002", BreakerOpen: new(false), Concurrency: new(16)},
-			{Address: "u2:8002", BreakerOpen: new(true), Concurrency: new(1)},
-			{Address: "u3:8002", Problem: "connection refused"},
+			{Service: queuestatus.Service{Address: "u1:8002"}, BreakerOpen: new(false), Concurrency: new(16)},
+			{Service: queuestatus.Service{Address: "u2:8002"}, BreakerOpen: new(true), Concurrency: new(1)},
+			{Service: queuestatus.Service{Address: "u3:8002", Problem: "connection refused"}},
 		},
 		Bucket:     &queuestatus.Bucket{Name: "crashes", State: queuestatus.Missing, Problem: "there is no such bucket"},
 		Attention:  []string{"stream CRASHES_1 is missing"},

@@ -292,10 +292,13 @@ func (a *Audit) compare(ctx context.Context, m *queue.Manifest) (string, error) 
 func (a *Audit) sort(ctx context.Context, streams []string) error {
 	seem := a.findings.Lost
 	a.findings.Lost = []Report{}
-	if len(seem) > 0 {
-		if err := a.findElsewhere(ctx, streams, seem); err != nil {
-			return err
-		}
+	wanted, known := map[crash.ID]bool{}, map[message]bool{}
+	for _, r := range seem {
+		wanted[r.ID] = r.ID != ""
+		known[message{r.Stream, r.Sequence}] = true
+	}
+	if _, err := a.everywhere(ctx, streams, wanted, known); err != nil {
+		return err
 	}
 	for _, r := range seem {
 		switch {
@@ -315,39 +318,6 @@ func (a *Audit) sort(ctx context.Context, streams []string) error {
 	return nil
 }
 
-// findElsewhere looks for other messages of the reports, whenever the queue got
-// them.
-func (a *Audit) findElsewhere(ctx context.Context, streams []string, reports []Report) error {
-	wanted, known := map[crash.ID]bool{}, map[message]bool{}
-	for _, r := range reports {
-		wanted[r.ID] = r.ID != ""
-		known[message{r.Stream, r.Sequence}] = true
-	}
-	for _, stream := range streams {
-		number, _ := queue.PartitionOf(stream)
-		err := scan.Each(ctx, a.JS, stream, scan.Window{Subject: queue.ReadySubject(number), HeadersOnly: true}, func(m *scan.Message) error {
-			manifest, err := queue.ReadManifest(m.Header)
-			if err != nil || !wanted[manifest.ID] || known[message{stream, m.Sequence}] {
-				return nil
-			}
-			what, err := a.compare(ctx, manifest)
-			switch {
-			case err != nil:
-				return err
-			case what == "":
-				a.ids[manifest.ID] = stored
-			case m.Sequence > a.floors[stream]:
-				a.ids[manifest.ID] = max(a.ids[manifest.ID], waiting)
-			}
-			return nil
-		})
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 // ledger looks for each id of the ledger: in the window, among the dead letters, in
 // all of the queue, and only then in the bucket alone.
 func (a *Audit) ledger(ctx context.Context, streams []string, ids []crash.ID) error {
@@ -357,12 +327,17 @@ func (a *Audit) ledger(ctx context.Context, streams []string, ids []crash.ID) er
 			outside[id] = true
 		}
 	}
-	if len(outside) == 0 {
-		return nil
-	}
-	if err := a.findOutside(ctx, streams, outside); err != nil {
+	lost, err := a.everywhere(ctx, streams, outside, nil)
+	if err != nil {
 		return err
 	}
+	for id, r := range lost {
+		if a.ids[id] == amiss {
+			a.findings.Reports++
+			a.findings.Lost = append(a.findings.Lost, r)
+		}
+	}
+	slices.SortFunc(a.findings.Lost, byTime)
 	group, working := errgroup.WithContext(ctx)
 	group.SetLimit(atOnce)
 	for id := range outside {
@@ -387,55 +362,54 @@ func (a *Audit) ledger(ctx context.Context, streams []string, ids []crash.ID) er
 	return nil
 }
 
-// findOutside compares those of the reports with the bucket that the queue still has,
-// outside of the window. What is acknowledged there and not stored is lost.
-func (a *Audit) findOutside(ctx context.Context, streams []string, wanted map[crash.ID]bool) error {
+// everywhere compares those of the reports with the bucket that the queue still has,
+// in the window or not, and notes the best of what it finds of each; known messages it
+// leaves out. It returns those that are acknowledged and not stored; another message of
+// theirs may be.
+func (a *Audit) everywhere(ctx context.Context, streams []string, wanted map[crash.ID]bool, known map[message]bool) (map[crash.ID]Report, error) {
 	lost := map[crash.ID]Report{}
+	if len(wanted) == 0 {
+		return lost, nil
+	}
 	group, working := errgroup.WithContext(ctx)
 	group.SetLimit(atOnce)
 	for _, stream := range streams {
 		number, _ := queue.PartitionOf(stream)
 		err := scan.Each(working, a.JS, stream, scan.Window{Subject: queue.ReadySubject(number), HeadersOnly: true}, func(m *scan.Message) error {
 			manifest, err := queue.ReadManifest(m.Header)
-			if err != nil || !wanted[manifest.ID] {
+			if err != nil || !wanted[manifest.ID] || known[message{stream, m.Sequence}] {
 				return nil
 			}
-			group.Go(func() error {
-				what, err := a.compare(working, manifest)
-				if err != nil {
-					return err
+			r := Report{ID: manifest.ID, Stream: stream, Sequence: m.Sequence, Time: m.Time}
+			group.Go(func() (err error) {
+				if r.What, err = a.compare(working, manifest); err == nil {
+					a.note(r, lost)
 				}
-				a.mu.Lock()
-				defer a.mu.Unlock()
-				is := amiss
-				switch {
-				case what == "":
-					is = stored
-				case m.Sequence > a.floors[stream]: // it waits, whatever became of others
-					is = waiting
-				default:
-					lost[manifest.ID] = Report{manifest.ID, stream, m.Sequence, m.Time, what}
-				}
-				a.ids[manifest.ID] = max(a.ids[manifest.ID], is)
-				return nil
+				return err
 			})
 			return working.Err()
 		})
 		if err != nil {
-			return cmp.Or(group.Wait(), err)
+			return nil, cmp.Or(group.Wait(), err)
 		}
 	}
-	if err := group.Wait(); err != nil {
-		return err
+	return lost, group.Wait()
+}
+
+// note remembers what was found of a message.
+func (a *Audit) note(r Report, lost map[crash.ID]Report) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	is := amiss
+	switch {
+	case r.What == "":
+		is = stored
+	case r.Sequence > a.floors[r.Stream]: // it waits, whatever became of others
+		is = waiting
+	default:
+		lost[r.ID] = r
 	}
-	for id, r := range lost {
-		if a.ids[id] == amiss {
-			a.findings.Reports++
-			a.findings.Lost = append(a.findings.Lost, r)
-		}
-	}
-	slices.SortFunc(a.findings.Lost, byTime)
-	return nil
+	a.ids[r.ID] = max(a.ids[r.ID], is)
 }
 
 func byTime(x, y Report) int { return x.Time.Compare(y.Time) }

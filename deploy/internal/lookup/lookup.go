@@ -68,7 +68,8 @@ func Open(ctx context.Context, name string, attempts int) (*Bucket, error) {
 	return &Bucket{name: name, client: client}, nil
 }
 
-// Check returns nil when the bucket is there and lets these credentials in. The error wraps ErrNoBucket, or says why that is not known.
+// Check returns nil when the bucket is there and lets these credentials in. The error
+// wraps ErrNoBucket, or says why that is not known.
 func (b *Bucket) Check(ctx context.Context) error {
 	_, err := b.client.HeadBucket(ctx, &s3.HeadBucketInput{Bucket: &b.name})
 	if statusOf(err) == http.StatusNotFound {

@@ -50,7 +50,7 @@ func (s *Status) attentionOfOthers() []string {
 		add("bucket %s cannot be reached with the AWS settings given here: %s", b.Name, b.Problem)
 	}
 	for _, n := range s.Intakes {
-		all = append(all, n.attention()...)
+		all = append(all, n.attention("intake")...)
 	}
 	for _, u := range s.Uploaders {
 		all = append(all, u.attention()...)

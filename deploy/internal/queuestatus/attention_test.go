@@ -51,13 +51,13 @@ func TestAttention(t *testing.T) {
 			s.Bucket = &Bucket{Name: "crashes", State: Unknown, Problem: "the store refuses these credentials"}
 		},
 		"intake i1:8000: publish: no report was promised for 7s": func(s *Status) {
-			s.Intakes = []Intake{{Address: "i0:8000", Trouble: []string{}}, {Address: "i1:8000", Trouble: []string{"publish: no report was promised for 7s"}}}
+			s.Intakes = []Service{{Address: "i0:8000", Trouble: []string{}}, {Address: "i1:8000", Trouble: []string{"publish: no report was promised for 7s"}}}
 		},
 		"intake i1:8000 does not say how it is: no answer within 2s": func(s *Status) {
-			s.Intakes = []Intake{{Address: "i1:8000", Problem: "no answer within 2s"}}
+			s.Intakes = []Service{{Address: "i1:8000", Problem: "no answer within 2s"}}
 		},
 		"uploader u1:8002: nats: away": func(s *Status) {
-			s.Uploaders = []Uploader{{Address: "u1:8002", BreakerOpen: new(false), Concurrency: new(3), Trouble: []string{"nats: away"}}}
+			s.Uploaders = []Uploader{{Service: Service{Address: "u1:8002", Trouble: []string{"nats: away"}}, BreakerOpen: new(false), Concurrency: new(3)}}
 		},
 		"stream CRASHES_0: num_replicas is 1, should be 3 (promised reports have fewer copies: crashctl stream apply)": func(s *Status) {
 			s.Partitions[0].Stream.Differences = []Difference{{On: "stream CRASHES_0", Field: "num_replicas", Want: "3", Live: "1"}}

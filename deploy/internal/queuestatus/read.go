@@ -89,7 +89,7 @@ func empty() *Status {
 		Sync:        []Sync{},
 		Partitions:  []Partition{},
 		DeadLetters: unknown(queue.DeadLetterStream),
-		Intakes:     []Intake{},
+		Intakes:     []Service{},
 		Uploaders:   []Uploader{},
 		Attention:   []string{},
 		CannotTell:  []string{},

@@ -15,8 +15,8 @@ import (
 // look, since one that hangs must not hold up those who watch.
 const servicePatience = 4 * time.Second
 
-// Intake is what an intake says of itself.
-type Intake struct {
+// Service is what an intake or an uploader says of itself.
+type Service struct {
 	// Address is the host and port that were asked.
 	Address string `json:"address"`
 	// Trouble is what is wrong by its heartbeat, empty when all is well; null when
@@ -30,31 +30,33 @@ type Intake struct {
 func (s *Status) readServices(ctx context.Context, q Question) {
 	ctx, cancel := context.WithTimeoutCause(ctx, servicePatience, fmt.Errorf("no answer within %s", servicePatience))
 	defer cancel()
-	s.Intakes = make([]Intake, len(q.Intakes))
+	s.Intakes = make([]Service, len(q.Intakes))
 	s.Uploaders = make([]Uploader, len(q.Uploaders))
 	each(len(q.Intakes)+len(q.Uploaders), func(i int) error {
 		if i < len(q.Intakes) {
-			s.Intakes[i].read(ctx, q.Intakes[i])
+			s.Intakes[i].read(ctx, q.Intakes[i], takesPosts)
 		} else {
 			i -= len(q.Intakes)
-			s.Uploaders[i].read(ctx, q.Uploaders[i])
+			u := &s.Uploaders[i]
+			u.read(ctx, q.Uploaders[i], u.readGauges)
 		}
 		return nil
 	})
 }
 
-func (n *Intake) read(ctx context.Context, intake string) {
-	address, err := url.Parse(intake)
+// read asks a service: first what only one of its kind answers, then how it is.
+func (s *Service) read(ctx context.Context, service string, first func(context.Context, *url.URL) error) {
+	address, err := url.Parse(service)
 	if err != nil {
-		n.Problem = errNoURL.Error()
+		s.Problem = "its address is not a URL" // without it: it may carry a password
 		return
 	}
-	n.Address = address.Host
-	if err = takesPosts(ctx, address); err == nil {
-		n.Trouble, err = readHeartbeat(ctx, address)
+	s.Address = address.Host
+	if err = first(ctx, address); err == nil {
+		s.Trouble, err = readHeartbeat(ctx, address)
 	}
 	if err != nil {
-		n.Problem = because(ctx, err).Error()
+		s.Problem = because(ctx, err).Error()
 	}
 }
 
@@ -63,9 +65,6 @@ func takesPosts(ctx context.Context, intake *url.URL) error {
 	ignore := func(io.Reader) error { return nil }
 	return readPage(ctx, intake.JoinPath("submit"), ignore, http.StatusMethodNotAllowed) // it is for POST
 }
-
-// errNoURL does not repeat the address, which may carry a password.
-var errNoURL = errors.New("its address is not a URL")
 
 // readHeartbeat returns what is wrong by the heartbeat of a service, empty and not
 // nil when nothing is.
@@ -89,13 +88,13 @@ func readHeartbeat(ctx context.Context, service *url.URL) ([]string, error) {
 	return trouble, nil
 }
 
-func (n *Intake) attention() []string {
-	if n.Trouble == nil {
-		return []string{fmt.Sprintf("intake %s does not say how it is: %s", n.Address, n.Problem)}
-	}
+func (s *Service) attention(kind string) []string {
 	var all []string
-	for _, t := range n.Trouble {
-		all = append(all, fmt.Sprintf("intake %s: %s", n.Address, t))
+	for _, t := range s.Trouble {
+		all = append(all, fmt.Sprintf("%s %s: %s", kind, s.Address, t))
+	}
+	if s.Problem != "" {
+		all = append(all, fmt.Sprintf("%s %s does not say how it is: %s", kind, s.Address, s.Problem))
 	}
 	return all
 }

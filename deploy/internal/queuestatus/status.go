@@ -38,7 +38,7 @@ type Status struct {
 	// Bucket is null when it was not asked about.
 	Bucket *Bucket `json:"bucket"`
 	// Intakes has an entry for each intake whose address is known.
-	Intakes []Intake `json:"intakes"`
+	Intakes []Service `json:"intakes"`
 	// Uploaders has an entry for each uploader whose address is known.
 	Uploaders []Uploader `json:"uploaders"`
 	// Attention lists, in words, what somebody should look at.

@@ -17,35 +17,15 @@ const (
 	concurrencyGauge = "uploader_concurrency"
 )
 
-// Uploader is what the metrics of an uploader say.
+// Uploader is a Service, and what its metrics say.
 type Uploader struct {
-	// Address is the host and port that were asked.
-	Address string `json:"address"`
+	Service
+
 	// BreakerOpen says that its bucket takes nothing, so that it takes no report
 	// from the queue; null when it did not say.
 	BreakerOpen *bool `json:"breaker_open"`
 	// Concurrency is how many of its workers may be at work; null likewise.
 	Concurrency *int `json:"concurrency"`
-	// Trouble is what is wrong by its heartbeat, empty when all is well; null
-	// likewise.
-	Trouble []string `json:"trouble"`
-	// Problem says why it did not say; empty when it did.
-	Problem string `json:"problem"`
-}
-
-func (u *Uploader) read(ctx context.Context, uploader string) {
-	address, err := url.Parse(uploader)
-	if err != nil {
-		u.Problem = errNoURL.Error()
-		return
-	}
-	u.Address = address.Host
-	if err = u.readGauges(ctx, address); err == nil {
-		u.Trouble, err = readHeartbeat(ctx, address)
-	}
-	if err != nil {
-		u.Problem = because(ctx, err).Error()
-	}
 }
 
 func (u *Uploader) readGauges(ctx context.Context, address *url.URL) error {
@@ -87,17 +67,8 @@ func parseGauges(r io.Reader) (map[string]float64, error) {
 
 func (u *Uploader) attention() []string {
 	var all []string
-	add := func(format string, v ...any) {
-		all = append(all, "uploader "+u.Address+fmt.Sprintf(format, v...))
-	}
 	if u.BreakerOpen != nil && *u.BreakerOpen {
-		add(": its breaker is open: the bucket takes nothing, and so it takes no report from the queue")
+		all = append(all, fmt.Sprintf("uploader %s: its breaker is open: the bucket takes nothing, and so it takes no report from the queue", u.Address))
 	}
-	for _, t := range u.Trouble {
-		add(": %s", t)
-	}
-	if u.Problem != "" {
-		add(" does not say how it is: %s", u.Problem)
-	}
-	return all
+	return append(all, u.Service.attention("uploader")...)
 }
