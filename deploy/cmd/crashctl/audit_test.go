@@ -102,10 +102,10 @@ func TestAuditFindsWhatIsLost(t *testing.T) {
 	p.findings(t, 0, "--read")
 }
 
-// A bucket that goes away during an audit has not lost everything: then nothing is
-// known.
-func TestAuditOfABucketThatGoes(t *testing.T) {
-	p := newPlant(t, "A", "B", "C")
+// before puts something before the bucket that is called with the number of each
+// request; what it does not answer goes on.
+func before(t *testing.T, meddle func(n int64, w http.ResponseWriter) (answered bool)) {
+	t.Helper()
 	target, err := url.Parse(os.Getenv("AWS_ENDPOINT_URL_S3"))
 	if err != nil {
 		t.Fatal(err)
@@ -116,19 +116,50 @@ func TestAuditOfABucketThatGoes(t *testing.T) {
 	}}
 	var asked atomic.Int64
 	front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if asked.Add(1) > 3 { // the first is whether the bucket is there
-			w.WriteHeader(http.StatusNotFound)
-			return
+		if !meddle(asked.Add(1), w) {
+			pass.ServeHTTP(w, r)
 		}
-		pass.ServeHTTP(w, r)
 	}))
-	defer front.Close()
+	t.Cleanup(front.Close)
 	t.Setenv("AWS_ENDPOINT_URL_S3", front.URL)
+}
+
+// A bucket that goes away during an audit has not lost everything: then nothing is
+// known.
+func TestAuditOfABucketThatGoes(t *testing.T) {
+	p := newPlant(t, "A", "B", "C")
+	before(t, func(n int64, w http.ResponseWriter) bool {
+		if n <= 3 { // the first is whether the bucket is there
+			return false
+		}
+		w.WriteHeader(http.StatusNotFound)
+		return true
+	})
 	got := crashctl(t, p.environ, "audit", "--since", "1h")
 	if got.code != 2 || got.out != "" {
 		t.Errorf("%+v", got)
 	}
 	requireWords(t, got.errors, "crashctl: looking for bucket crashes: there is no such bucket")
+}
+
+// What is acknowledged during an audit without being stored is lost, and does not
+// wait.
+func TestAuditOfWhatIsAcknowledgedMeanwhile(t *testing.T) {
+	p := newPlant(t, "A")
+	lost := p.publish(t, "B", false)
+	msg := take(t, p.js, 0)
+	before(t, func(n int64, _ http.ResponseWriter) bool {
+		if n == 2 { // it has begun
+			if err := msg.DoubleAck(t.Context()); err != nil {
+				t.Error(err)
+			}
+		}
+		return false
+	})
+	f := p.findings(t, 1)
+	if f.Stored != 1 || f.Waiting != 0 || len(f.Lost) != 1 || f.Lost[0].ID != lost.ID {
+		t.Errorf("%+v", f)
+	}
 }
 
 // Two reports may have the same id, when clients choose it: the bucket has the
