@@ -235,7 +235,9 @@ func TestStatusOfReplicasUnderLoad(t *testing.T) {
 		}
 		return &s
 	}
-	for until := time.Now().Add(5 * time.Second); time.Now().Before(until); {
+	// Looks find the servers apart by chance: 3 of 17 did, with 1,000 messages a second.
+	least, most := time.Now().Add(5*time.Second), time.Now().Add(time.Minute)
+	for time.Now().Before(least) || apart == 0 && time.Now().Before(most) {
 		look()
 	}
 	if apart == 0 {
