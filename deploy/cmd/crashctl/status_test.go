@@ -197,6 +197,41 @@ func TestStatusOfAFullStream(t *testing.T) {
 	}
 }
 
+// A durable consumer that somebody left behind keeps the stream from being trimmed:
+// worth knowing, and the cause of trouble once the stream is full.
+func TestStatusOfOtherConsumers(t *testing.T) {
+	js, environ := applied(t, "NATS_STREAM_MAX_BYTES=1MiB")
+	for _, cfg := range []jetstream.ConsumerConfig{{Durable: "debug"}, {Durable: "keeps_up"}, {Name: "passing"}} {
+		cfg.AckPolicy = jetstream.AckExplicitPolicy
+		if _, err := js.CreateConsumer(t.Context(), queue.StreamName(0), cfg); err != nil {
+			t.Fatal(err)
+		}
+	}
+	publish(t, js, 0, 900_000)
+	one, err := js.Consumer(t.Context(), queue.StreamName(0), "keeps_up")
+	if err != nil {
+		t.Fatal(err)
+	}
+	msg, err := one.Next()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := msg.DoubleAck(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	want := "stream CRASHES_0: consumer debug has yet to acknowledge 1 message(s), and nothing is trimmed"
+	if s := readStatus(t, environ, 0); len(s.Partitions[0].Others) != 1 || s.Partitions[0].Others[0] != (queuestatus.Other{Name: "debug", Behind: 1}) {
+		t.Errorf("other consumers %+v", s.Partitions[0].Others)
+	}
+	requireWords(t, crashctl(t, environ, "status").out, "worth knowing:\n  "+want)
+
+	publish(t, js, 0, 60_000)
+	s := readStatus(t, environ, 1)
+	if len(s.Attention) != 3 || !strings.HasPrefix(s.Attention[1], strings.ReplaceAll(want, "1 m", "2 m")) {
+		t.Errorf("attention %q", s.Attention)
+	}
+}
+
 func TestStatusOfDeadLetters(t *testing.T) {
 	js, environ := applied(t)
 	if _, err := js.Publish(t.Context(), "crashdlq.0.ready.1", []byte("never")); err != nil {

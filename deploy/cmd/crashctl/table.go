@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/dustin/go-humanize"
@@ -201,6 +202,11 @@ func notes(s *queuestatus.Status) []string {
 		}
 		if b := p.Consumer.Backlog; b != nil && b.PausedSeconds > 0 {
 			all = append(all, fmt.Sprintf("uploads from %s are paused for another %s: crashctl resume --yes ends that", p.Stream.Name, b.PausedSeconds))
+		}
+		for i := range p.Others {
+			if line := fmt.Sprintf("stream %s: %s", p.Stream.Name, &p.Others[i]); !slices.Contains(s.Attention, line) {
+				all = append(all, line)
+			}
 		}
 		all = append(all, lagging(p.Stream)...)
 		note(p.Stream.Differences)

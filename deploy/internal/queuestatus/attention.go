@@ -9,10 +9,13 @@ import (
 // What needs attention. The trimmer keeps a stream at 80 % as long as it finds
 // something that is stored, so that one above 90 % is filling up; and a report
 // that waits for a quarter of an hour has outlasted every restart and many
-// redeliveries (queue.AckWait).
+// redeliveries (queue.AckWait). A replica answers its leader's
+// heartbeats, which come each second; one that is frozen goes for online for
+// minutes.
 const (
 	fullPercent   = 90
 	oldestSeconds = 15 * 60
+	silentSeconds = 15
 )
 
 // attention lists what somebody should look at: the servers, then the streams.
@@ -68,8 +71,11 @@ func (s *Stream) attention() []string {
 		add("stream %s has no leader: nothing can be stored in it", s.Name)
 	}
 	for _, r := range s.Replicas {
-		if r.Offline {
+		switch {
+		case r.Offline:
 			add("stream %s: replica %s is offline, last seen %s ago", s.Name, r.Server, r.SeenSeconds)
+		case r.SeenSeconds > silentSeconds:
+			add("stream %s: replica %s is silent, last seen %s ago: it hangs, or its line does", s.Name, r.Server, r.SeenSeconds)
 		}
 	}
 	for _, c := range s.Copies {
@@ -77,14 +83,22 @@ func (s *Stream) attention() []string {
 			add("stream %s: %s", s.Name, c.Problem)
 		}
 	}
-	if u := s.Usage; u != nil && u.UsedPercent > fullPercent {
-		add("stream %s is %.0f%% full, and refuses what does not fit: uploaders make room, or crashctl stream apply with a larger NATS_STREAM_MAX_BYTES", s.Name, u.UsedPercent)
+	if s.crowded() {
+		add("stream %s is %.0f%% full, and refuses what does not fit: uploaders make room, or crashctl stream apply with a larger NATS_STREAM_MAX_BYTES", s.Name, s.Usage.UsedPercent)
 	}
 	return all
 }
 
+// crowded tells whether a stream is about to be full.
+func (s *Stream) crowded() bool { return s.Usage != nil && s.Usage.UsedPercent > fullPercent }
+
 func (p *Partition) attention() []string {
 	all := unsafe(p.Consumer.Differences)
+	if p.Stream.crowded() {
+		for i := range p.Others {
+			all = append(all, fmt.Sprintf("stream %s: %s", p.Stream.Name, &p.Others[i]))
+		}
+	}
 	if p.Stream.State == Present && p.Consumer.State == Missing {
 		all = append(all, fmt.Sprintf("consumer %s of %s is missing: %s", p.Consumer.Name, p.Stream.Name, p.remedy()))
 	}

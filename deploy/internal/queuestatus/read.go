@@ -203,6 +203,7 @@ func readPartition(ctx context.Context, js jetstream.JetStream, p int, cfg queue
 		Partition:  p,
 		Configured: p < cfg.Partitions,
 		Consumer:   Consumer{Name: queue.Consumer, State: Unknown, Differences: []Difference{}},
+		Others:     []Other{},
 	}
 	var stream jetstream.Stream
 	var err error
@@ -212,6 +213,9 @@ func readPartition(ctx context.Context, js jetstream.JetStream, p int, cfg queue
 	if out.Stream.State == Missing {
 		out.Consumer.State = Missing
 		return out, nil
+	}
+	if out.Others, err = readOtherConsumers(ctx, stream); err != nil {
+		return out, fmt.Errorf("the consumers of %s: %w", out.Stream.Name, because(ctx, err))
 	}
 	info, err := out.Consumer.read(ctx, js, out.Stream.Name, queue.ConsumerConfig(p, cfg))
 	if err != nil {

@@ -86,6 +86,8 @@ type Partition struct {
 	Configured bool     `json:"configured"`
 	Stream     Stream   `json:"stream"`
 	Consumer   Consumer `json:"consumer"`
+	// Others are the durable consumers beside the uploaders' that are behind.
+	Others []Other `json:"other_consumers"`
 
 	flow flow
 }
