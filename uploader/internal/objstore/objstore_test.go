@@ -263,6 +263,35 @@ func TestSecondAttempt(t *testing.T) {
 	}
 }
 
+// A clock that differs from the store's by more than it accepts (S3: 15 minutes) is
+// made up for: from the first refusal on, what is signed has the store's time.
+func TestClockDiffersFromTheStores(t *testing.T) {
+	for _, ahead := range []time.Duration{time.Hour, -26 * time.Hour} {
+		calls := 0
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			calls++
+			now := time.Now().Add(ahead)
+			w.Header().Set("Date", now.UTC().Format(http.TimeFormat))
+			signed, err := time.Parse("20060102T150405Z", r.Header.Get("X-Amz-Date"))
+			if err != nil || now.Sub(signed).Abs() > 15*time.Minute {
+				w.WriteHeader(http.StatusForbidden)
+				_, _ = io.WriteString(w, "<Error><Code>RequestTimeTooSkewed</Code></Error>")
+				return
+			}
+			w.Header().Set("ETag", `"taken"`)
+		}))
+		cfg := config()
+		cfg.Endpoint = server.URL
+		store := open(t, cfg)
+		for i, want := range []int{2, 3} {
+			if err := store.Put(t.Context(), object("v1/dump/x", "a dump")); err != nil || calls != want {
+				t.Errorf("the store is %v ahead, object %d: %d calls, want %d: %v", ahead, i, calls, want, err)
+			}
+		}
+		server.Close()
+	}
+}
+
 func TestPutEndsWithItsContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
