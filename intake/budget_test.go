@@ -2,8 +2,11 @@ package intake_test
 
 import (
 	"fmt"
+	"os"
+	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -132,4 +135,53 @@ func TestForeignUUIDIsIgnored(t *testing.T) {
 	if a := i.post(t, field("uuid", chosen)+report(), "Authorization: Bearer s3cret"); a.body != "CrashID=bp-"+chosen+"\n" {
 		t.Errorf("the submitter is answered %q", a.body)
 	}
+}
+
+// A spool file that cannot be written to costs those reports alone that find no
+// memory, and is told.
+func TestFullSpoolDisk(t *testing.T) {
+	t.Parallel()
+	q := startQueue(t)
+	dir := t.TempDir()
+	i := startIntake(t, q.url, "INTAKE_MEMORY_BUDGET=4MiB", "INTAKE_SPOOL_BUDGET=64MiB", "INTAKE_SPOOL_DIR="+dir)
+	awaitHealthy(t, i)
+	fill(t, dir)
+	minidump := noise(3_000_000)
+	crashID(t, i.post(t, field("ProductName", "Firefox")+dump(crash.MinidumpName, minidump)+end))
+	if got := q.stored(t); len(got) != 1 || text(t, got[0].Dumps[0]) != minidump {
+		t.Errorf("%d reports are in the stream, want 1 with its dump", len(got))
+	}
+	a := i.post(t, field("ProductName", "Firefox")+dump(crash.MinidumpName, noise(6_000_000))+end)
+	if a.status != 503 || a.head.Get("Retry-After") == "" {
+		t.Errorf("without memory: answered %d %q %v", a.status, a.body, a.head)
+	}
+	if status, body := get(t, "http://"+i.addr+"/__heartbeat__"); status != 503 || !strings.Contains(body, "writing to the spool file") {
+		t.Errorf("heartbeat %d %s", status, body)
+	}
+	crashID(t, i.post(t, report()))
+}
+
+// fill makes the spool file in a folder one to which nothing can be written, as where
+// its disk is full.
+func fill(t *testing.T, dir string) {
+	t.Helper()
+	full, err := os.OpenFile("/dev/full", os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = full.Close() }()
+	open, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range open {
+		name, _ := os.Readlink("/proc/self/fd/" + f.Name()) // some are closed by now
+		if fd, err := strconv.Atoi(f.Name()); err == nil && strings.HasPrefix(name, dir) {
+			if err := syscall.Dup3(int(full.Fd()), fd, syscall.O_CLOEXEC); err != nil {
+				t.Fatal(err)
+			}
+			return
+		}
+	}
+	t.Fatalf("no file of %s is open", dir)
 }

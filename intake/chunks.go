@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/yagi-crash/yagi/pkg/crash"
@@ -28,9 +29,9 @@ const (
 var (
 	// errGiveUp means that another attempt would come to the same.
 	errGiveUp = errors.New("giving up")
-	// errAnew means that the stream was made anew, and the chunks that the old one
-	// acknowledged went with it.
-	errAnew = errors.New("the stream was made anew")
+	// errAnew means that the stream was made anew, or somebody removed messages from
+	// it, and chunks that it had acknowledged went with that.
+	errAnew = errors.New("the stream was made anew or purged")
 	// errNotSeen means that it is not known at the moment which stream there is.
 	errNotSeen = errors.New("the stream cannot be looked at")
 )
@@ -43,9 +44,9 @@ type chunked struct {
 	// free are the buffers that no chunk on its way is in.
 	free chan []byte
 
-	partition int       // where acked lie
-	began     time.Time // before the first of acked
-	created   time.Time // the stream that acked lie in
+	partition int                   // where acked lie
+	began     time.Time             // before the first of acked
+	stream    *jetstream.StreamInfo // that acked lie in, as it was before the first of them
 	// acked are the stream sequences of the chunks, 0 where there is none yet.
 	acked []uint64
 }
@@ -98,31 +99,37 @@ func (c *chunked) send(ctx context.Context, p int) (heard bool, err error) {
 
 // begin turns to partition p, which has nothing yet.
 func (c *chunked) begin(ctx context.Context, p int) error {
-	created, err := c.q.created(ctx, p)
+	stream, err := c.q.info(ctx, p)
 	if err != nil {
 		return err
 	}
 	chunks := (c.report.Size() + int64(c.size) - 1) / int64(c.size)
-	c.partition, c.began, c.created, c.acked = p, time.Now(), created, make([]uint64, chunks)
+	c.partition, c.began, c.stream, c.acked = p, time.Now(), stream, make([]uint64, chunks)
 	return nil
 }
 
-// created returns when the stream of a partition was made. By that it is told from
-// one that was deleted, or lost with its disk, and whose sequences mean other
-// messages.
-func (q *jetStreamQueue) created(ctx context.Context, p int) (time.Time, error) {
+// info returns what the leader of a partition's stream says of it.
+func (q *jetStreamQueue) info(ctx context.Context, p int) (*jetstream.StreamInfo, error) {
 	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
 	defer cancel()
 	stream, err := q.js.Stream(ctx, queue.StreamName(p))
 	if err != nil {
-		return time.Time{}, fmt.Errorf("%w: asking for %s: %w", errNotSeen, queue.StreamName(p), err)
+		return nil, fmt.Errorf("%w: asking for %s: %w", errNotSeen, queue.StreamName(p), err)
 	}
-	return stream.CachedInfo().Created, nil
+	return stream.CachedInfo(), nil
+}
+
+// holds tells whether the chunks must still be in the stream: it is the same one,
+// and not one whose sequences mean other messages; and nothing went from it but
+// what lay before them. The trimmer takes nothing so young.
+func (c *chunked) holds(now *jetstream.StreamInfo) bool {
+	return now.Created.Equal(c.stream.Created) && now.State.FirstSeq <= slices.Min(c.acked) &&
+		now.State.NumDeleted <= c.stream.State.NumDeleted
 }
 
 // sendReady publishes the ready message, which lists the chunks, and makes sure that
-// they are in its own stream. The stream is part of its Msg-Id, so that the server
-// does not take it for one that was published before with chunks of another.
+// they are in its own stream. The stream and the first chunk are part of its Msg-Id, so
+// that the server does not take it for one that was published before with other chunks.
 func (c *chunked) sendReady(ctx context.Context) error {
 	if err := c.inTime(); err != nil {
 		return err
@@ -132,15 +139,16 @@ func (c *chunked) sendReady(ctx context.Context) error {
 		return fmt.Errorf("%w: %w", errGiveUp, err)
 	}
 	msg.Subject = queue.ReadySubject(c.partition)
-	msg.Header.Set(queue.HeaderMsgID, fmt.Sprintf("%s-%x", msg.Header.Get(queue.HeaderMsgID), c.created.UnixNano()))
+	id := fmt.Sprintf("%s-%x-%x", msg.Header.Get(queue.HeaderMsgID), c.stream.Created.UnixNano(), c.acked[0])
+	msg.Header.Set(queue.HeaderMsgID, id)
 	if _, err := c.q.attempt(ctx, msg, c.partition); err != nil {
 		return err
 	}
-	now, err := c.q.created(ctx, c.partition)
+	now, err := c.q.info(ctx, c.partition)
 	switch {
 	case err != nil:
 		return err
-	case !now.Equal(c.created):
+	case !c.holds(now):
 		return errAnew
 	}
 	return c.inTime()

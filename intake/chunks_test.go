@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 	"github.com/rs/zerolog"
 
 	"github.com/yagi-crash/yagi/pkg/crash"
@@ -171,26 +172,42 @@ func TestFullPartitionIsLeftWithinAReport(t *testing.T) {
 	}
 }
 
-// A stream that is deleted and made anew while a large report goes into it loses what
-// it had of that, and so the report goes into the new one from its beginning, whether
-// the sequences of that are lower or higher.
+// A stream that is deleted and made anew, or purged, while a large report goes into it
+// loses what it had of that, and so the report goes into it again from its beginning,
+// whatever the sequences are then.
 func TestStreamMadeAnewWithinAReport(t *testing.T) {
 	t.Parallel()
-	for name, c := range map[string]struct{ before, after int }{"lower": {100, 0}, "higher": {0, 100}} {
+	deleted := func(t *testing.T, q *testQueue) {
+		t.Helper()
+		if err := q.js.DeleteStream(t.Context(), queue.StreamName(0)); err != nil {
+			t.Fatal(err)
+		}
+		q.apply(t)
+	}
+	for name, c := range map[string]struct {
+		before, after int
+		lose          func(t *testing.T, q *testQueue)
+	}{
+		"lower":  {100, 0, deleted},
+		"higher": {0, 100, deleted},
+		"purged": {100, 0, func(t *testing.T, q *testQueue) { t.Helper(); q.purge(t) }},
+		"chunks purged": {100, 0, func(t *testing.T, q *testQueue) {
+			t.Helper()
+			q.purge(t, jetstream.WithPurgeSubject(queue.ChunkSubject(0)))
+		}},
+	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			q := startQueue(t)
 			q.fill(t, c.before)
 			i := startIntake(t, q.url)
+			crashID(t, i.post(t, report()))
 			tenth := q.chunk(t, 10)
 			body, minidump := largeReport(1)
 			answered := make(chan answer, 1)
 			go func() { answered <- i.post(t, body) }()
 			<-tenth
-			if err := q.js.DeleteStream(t.Context(), queue.StreamName(0)); err != nil {
-				t.Fatal(err)
-			}
-			q.apply(t)
+			c.lose(t, q)
 			q.fill(t, c.after)
 			id := crashID(t, <-answered)
 			whole := 0
@@ -222,6 +239,18 @@ func (q *testQueue) chunk(t *testing.T, n int) <-chan struct{} {
 	}
 	t.Cleanup(func() { _ = sub.Unsubscribe() })
 	return comes
+}
+
+// purge is what an operator may do by mistake.
+func (q *testQueue) purge(t *testing.T, what ...jetstream.StreamPurgeOpt) {
+	t.Helper()
+	stream, err := q.js.Stream(t.Context(), queue.StreamName(0))
+	if err == nil {
+		err = stream.Purge(t.Context(), what...)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
 }
 
 // fill publishes n chunks that are nobody's.

@@ -88,15 +88,15 @@ func (q *testQueue) read(t *testing.T) (all []*crash.Sealed, broken []error) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		info := stream.CachedInfo().State
-		for seq := info.LastSeq - info.Msgs + 1; seq <= info.LastSeq; seq++ {
-			msg, err := stream.GetMsg(t.Context(), seq)
+		for seq := uint64(1); ; {
+			msg, err := stream.GetMsg(t.Context(), seq, jetstream.WithGetMsgSubject(queue.ReadySubject(p)))
+			if errors.Is(err, jetstream.ErrMsgNotFound) {
+				break
+			}
 			if err != nil {
 				t.Fatal(err)
 			}
-			if msg.Subject == queue.ChunkSubject(p) {
-				continue
-			}
+			seq = msg.Sequence + 1
 			m, err := queue.ReadManifest(msg.Header)
 			if err != nil {
 				t.Fatal(err)

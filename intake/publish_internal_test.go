@@ -110,12 +110,14 @@ func TestReadyMessageInAnotherStream(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	created, err := q.created(t.Context(), 0)
+	info, err := q.info(t.Context(), 0)
 	if err != nil {
 		t.Fatal(err)
 	}
+	created := info.Created
 	for made, want := range map[time.Time]error{created: nil, created.Add(-time.Nanosecond): errAnew} {
-		c := &chunked{q: q, report: sealed, began: time.Now(), created: made, acked: []uint64{100}}
+		info.Created = made
+		c := &chunked{q: q, report: sealed, began: time.Now(), stream: info, acked: []uint64{100}}
 		for range 2 { // the second is a repetition to the server
 			if err := c.sendReady(t.Context()); !errors.Is(err, want) {
 				t.Errorf("got %v, want %v", err, want)

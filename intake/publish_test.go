@@ -255,7 +255,7 @@ func TestServerThatComesLater(t *testing.T) {
 	if a := i.post(t, report()); a.status != http.StatusServiceUnavailable {
 		t.Errorf("without a server: answered %d %q", a.status, a.body)
 	}
-	if status, body := get(t, "http://"+i.addr+"/__heartbeat__"); status != 503 || !strings.Contains(body, "not connected") {
+	if status, body := get(t, "http://"+i.addr+"/__heartbeat__"); status != 503 || strings.Count(body, "not connected to NATS") != 2 || strings.Contains(body, "buffer") {
 		t.Errorf("heartbeat %d %s", status, body)
 	}
 	if status, _ := get(t, "http://"+i.addr+"/__lbheartbeat__"); status != 200 {

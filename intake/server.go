@@ -244,6 +244,7 @@ func (s *Server) routes(q *jetStreamQueue, build telemetry.Build, m *metrics) ht
 			{Name: "nats", Probe: func(context.Context) error { return queue.CheckServer(q.nc) }},
 			{Name: "stream", Probe: func(ctx context.Context) error { return q.checkStreams(ctx, s.cfg.NATS) }},
 			{Name: "publish", Probe: func(context.Context) error { return q.promises.check() }},
+			{Name: "spool", Probe: func(context.Context) error { return s.store.Check() }},
 		},
 	})
 	return telemetry.Recover(mux, s.log, m.panics.Inc)

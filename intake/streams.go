@@ -24,6 +24,9 @@ var errUnsafe = errors.New("the stream could lose reports")
 // look returns an error that wraps errUnsafe, or says why it is not known whether
 // partition p has a stream that reports may be promised to.
 func (q *jetStreamQueue) look(ctx context.Context, p int, cfg queue.Config) error {
+	if !q.nc.IsConnected() {
+		return errors.New("not connected to NATS") // nats.go would speak of its buffer
+	}
 	stream, err := q.js.Stream(ctx, queue.StreamName(p))
 	if err != nil {
 		return fmt.Errorf("looking at stream %s: %w", queue.StreamName(p), err)

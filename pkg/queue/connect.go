@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"regexp"
 	"slices"
 	"sync"
 	"time"
@@ -114,13 +115,23 @@ func Connect(cfg Config, role string, log zerolog.Logger, further ...nats.Option
 // comings logs a connection's comings and goings, each reason for which it
 // cannot be made once.
 type comings struct {
-	log    zerolog.Logger
-	mu     sync.Mutex
-	reason string // why the last attempt failed
+	log zerolog.Logger
+	mu  sync.Mutex
+	// reasons are those for which it could not be made since it was there.
+	reasons map[string]bool
 }
 
+// mostReasons bounds how many are remembered, and so logged.
+const mostReasons = 50
+
+// ownPort is the part of an error that differs each time: "read udp
+// 127.0.0.1:34900->127.0.0.53:53: i/o timeout".
+var ownPort = regexp.MustCompile(`:\d+->`)
+
 func (c *comings) connected(nc *nats.Conn) {
-	c.set("")
+	c.mu.Lock()
+	c.reasons = nil
+	c.mu.Unlock()
 	c.log.Info().Str("server", nc.ConnectedServerName()).Str("version", nc.ConnectedServerVersion()).Msg("NATS is connected")
 }
 
@@ -131,7 +142,7 @@ func (c *comings) gone(_ *nats.Conn, err error) {
 }
 
 func (c *comings) failed(_ *nats.Conn, err error) {
-	if c.set(err.Error()) {
+	if c.isNew(ownPort.ReplaceAllString(err.Error(), "->")) {
 		c.log.Warn().Err(err).Msg("NATS cannot be reached")
 	}
 }
@@ -145,12 +156,18 @@ func (c *comings) trouble(_ *nats.Conn, sub *nats.Subscription, err error) {
 	event.Msg("NATS reports trouble")
 }
 
-func (c *comings) set(reason string) (changed bool) {
+// isNew tells whether a reason is not among those that were told.
+func (c *comings) isNew(reason string) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	changed = c.reason != reason
-	c.reason = reason
-	return changed
+	if c.reasons[reason] || len(c.reasons) == mostReasons {
+		return false
+	}
+	if c.reasons == nil {
+		c.reasons = map[string]bool{}
+	}
+	c.reasons[reason] = true
+	return true
 }
 
 // CheckServer tells what is wrong with the connection or the server at its

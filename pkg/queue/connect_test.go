@@ -2,10 +2,12 @@ package queue_test
 
 import (
 	"bufio"
+	"fmt"
 	"io"
 	"net"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -87,4 +89,53 @@ func TestFrozenServerIsLeft(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Each reason for which there is no connection is told once, also where several
+// servers have one each, and where it names a port that differs each time.
+func TestReasonsAreToldOnce(t *testing.T) {
+	t.Parallel()
+	said := &lines{}
+	nameless := &nameless{tenth: make(chan struct{})}
+	nc, err := queue.Connect(queue.Config{URL: "nats://a.test,nats://b.test"}, "test", zerolog.New(said), nats.SetCustomDialer(nameless))
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-nameless.tenth
+	nc.Close()
+	// The first attempt at both is one reason, and then each has its own.
+	said.mu.Lock()
+	defer said.mu.Unlock()
+	if len(said.all) != 3 || !strings.Contains(said.all[2], `->127.0.0.53:53: connection refused","message":"NATS cannot be reached"`) {
+		t.Errorf("of 10 attempts was said %q", said.all)
+	}
+}
+
+// nameless finds no address of any name, as where the resolver is away.
+type nameless struct {
+	tenth    chan struct{} // closed at the tenth attempt
+	attempts atomic.Int32
+}
+
+// Dial implements nats.CustomDialer.
+func (n *nameless) Dial(_, address string) (net.Conn, error) {
+	port := n.attempts.Add(1)
+	if port == 10 {
+		close(n.tenth)
+	}
+	return nil, fmt.Errorf("lookup %s on 127.0.0.53:53: read udp 127.0.0.1:%d->127.0.0.53:53: connection refused", address, port)
+}
+
+// lines are what was logged.
+type lines struct {
+	mu  sync.Mutex
+	all []string
+}
+
+// Write implements io.Writer.
+func (l *lines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.all = append(l.all, string(p))
+	return len(p), nil
 }

@@ -170,7 +170,11 @@ func (b *Body) more() ([]byte, error) {
 	}
 	b.blocks = append(b.blocks, block)
 	if err := b.store.file.write(b.window, block); err != nil {
-		return nil, err
+		b.store.failed(err)
+		if !b.store.take(Window, need) {
+			return nil, err
+		}
+		return b.extraPiece(Window), nil
 	}
 	b.pieces[b.inside].memory, b.pieces[b.inside].block = nil, block
 	b.inside = len(b.pieces)

@@ -72,6 +72,8 @@ type Store struct {
 	inFile   int64 // bytes of blocks that are given out
 	arriving int   // bodies that have not ended,
 	waiting  int   // and how many of them wait for room
+	failure  error // of the last write to the file that failed,
+	failedAt time.Time
 
 	pieces [4]sync.Pool // of *[]byte: Window, twice that, and so on to largestPiece
 }
@@ -116,6 +118,28 @@ func (s *Store) Usage() (memory, file int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.used, s.inFile
+}
+
+// troubleFor is how long a failure of the file is remembered: it serves those bodies
+// alone that find no memory, of which there may be few.
+const troubleFor = time.Minute
+
+// failed remembers that the file failed.
+func (s *Store) failed(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.failure, s.failedAt = err, time.Now()
+}
+
+// Check says why the file could not be written to lately, wrapping ErrFile. While
+// that is so, bodies have memory alone.
+func (s *Store) Check() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.failure == nil || time.Since(s.failedAt) > troubleFor {
+		return nil
+	}
+	return s.failure
 }
 
 // Admit sets room aside for a body of the announced size in bytes, or a usual one
@@ -179,7 +203,7 @@ type use int
 const (
 	window use = iota // has all of the memory
 	luxury            // leaves half of it to the windows of others
-	need              // has all of it, too: the file is full
+	need              // has all of it, too: the file is full, or fails
 )
 
 // take takes memory, if there is enough.

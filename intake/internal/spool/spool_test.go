@@ -371,8 +371,20 @@ func TestFile(t *testing.T) {
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
+	if err := s.Check(); err != nil {
+		t.Errorf("before it is written to: %v", err)
+	}
 	if _, err := body.Write(bytesOf(20 * Window)); !errors.Is(err, ErrFile) {
 		t.Errorf("writing to a broken file: %v", err)
+	}
+	if memory, _ := s.Usage(); memory != 16*Window {
+		t.Errorf("%d bytes of memory are used where the file fails, want all", memory)
+	}
+	if err := s.Check(); !errors.Is(err, ErrFile) {
+		t.Errorf("behind a failure: %v", err)
+	}
+	if s.failedAt = s.failedAt.Add(-troubleFor); s.Check() != nil {
+		t.Error("a failure is remembered for ever")
 	}
 	if _, err := io.ReadAll(io.NewSectionReader(body, 0, body.Size())); !errors.Is(err, ErrFile) {
 		t.Errorf("reading from a broken file: %v", err)
