@@ -150,7 +150,7 @@ func (w *rawWorld) takeAndPut(reports []*crash.Sealed) time.Duration {
 	group.SetLimit(w.cfg.Workers)
 	for range reports {
 		group.Go(func() error {
-			msg, err := first(consumer.Fetch(1, jetstream.FetchMaxWait(patience)))
+			msg, err := consumer.Next(jetstream.FetchMaxWait(patience))
 			if err != nil {
 				return err
 			}

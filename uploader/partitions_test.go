@@ -91,16 +91,16 @@ func TestDepth(t *testing.T) {
 }
 
 func TestEveryPartitionIsHome(t *testing.T) {
-	for workers := 1; workers <= 9; workers++ {
+	for pullers := 1; pullers <= 9; pullers++ {
 		for partitions := 1; partitions <= 9; partitions++ {
 			visited := map[int]bool{}
-			for w := range workers {
+			for n := range pullers {
 				for turn := range partitions {
-					visited[home(w, turn, workers, partitions)] = true
+					visited[home(n, turn, pullers, partitions)] = true
 				}
 			}
 			if len(visited) != partitions {
-				t.Errorf("%d workers are at home in %d of %d partitions", workers, len(visited), partitions)
+				t.Errorf("%d pullers are at home in %d of %d partitions", pullers, len(visited), partitions)
 			}
 		}
 	}

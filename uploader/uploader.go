@@ -77,6 +77,7 @@ type Uploader struct {
 	// partitions are the consumers that can be drained, as the last survey found
 	// them.
 	partitions atomic.Pointer[[]jetstream.Consumer]
+	pullers    chan *puller // from Run on
 	draining   atomic.Bool
 }
 
@@ -140,6 +141,11 @@ func (u *Uploader) Run(ctx context.Context) error {
 		return errors.Join(err, u.admin.Close())
 	}
 	defer u.disconnect()
+	letGo, err := u.openPullers()
+	if err != nil {
+		return errors.Join(err, u.admin.Close())
+	}
+	defer letGo()
 	served, stopServing := u.serve()
 	defer stopServing()
 
@@ -164,9 +170,9 @@ func (u *Uploader) Run(ctx context.Context) error {
 			return nil
 		}
 	})
-	for w := range u.cfg.Workers {
+	for range u.cfg.Workers {
 		group.Go(func() error {
-			u.drain(ctx, work, w)
+			u.drain(ctx, work)
 			return nil
 		})
 	}
@@ -176,7 +182,7 @@ func (u *Uploader) Run(ctx context.Context) error {
 	u.log.Info().Msg("uploader is draining")
 	grace := time.AfterFunc(u.cfg.Grace, func() { abandon(errGrace) })
 	defer grace.Stop()
-	err := group.Wait()
+	err = group.Wait()
 	u.log.Info().Msg("uploader has stopped")
 	return err
 }

@@ -13,12 +13,12 @@ import (
 	"github.com/yagi-crash/yagi/uploader/internal/objstore"
 )
 
-// drain is worker w: it takes one report at a time, until ctx ends. Reports in
+// drain is a worker: it takes one report at a time, until ctx ends. Reports in
 // hand run under work.
-func (u *Uploader) drain(ctx, work context.Context, w int) {
+func (u *Uploader) drain(ctx, work context.Context) {
 	failures := 0
-	for turn := 0; u.breaker.Enter(ctx) == nil; turn++ {
-		err := u.next(ctx, work, w, turn)
+	for u.breaker.Enter(ctx) == nil {
+		err := u.next(ctx, work)
 		u.breaker.Leave()
 		if err == nil {
 			failures = 0
@@ -34,8 +34,8 @@ func (u *Uploader) drain(ctx, work context.Context, w int) {
 
 // next takes a report, if there is one, and does what is to be done with it. The
 // error is about the queue.
-func (u *Uploader) next(ctx, work context.Context, w, turn int) error {
-	msg, err := u.take(w, turn)
+func (u *Uploader) next(ctx, work context.Context) error {
+	msg, err := u.take(ctx)
 	switch {
 	case err != nil:
 		return err

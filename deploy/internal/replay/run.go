@@ -229,7 +229,18 @@ func (r *Run) stream(ctx context.Context, e Extent) error {
 	s := &replaying{Run: r, extent: e, reader: queue.NewReader(r.js.Conn()), consumer: r.consumers[e.Stream]}
 	group, working := errgroup.WithContext(ctx)
 	for range workers {
-		group.Go(func() error { return s.work(working) })
+		puller, err := queue.NewPuller(r.js.Conn())
+		if err != nil {
+			return errors.Join(err, group.Wait())
+		}
+		group.Go(func() error {
+			defer func() {
+				for _, msg := range puller.Close() {
+					_ = msg.Nak() // otherwise it comes again after the ack wait
+				}
+			}()
+			return s.work(working, puller)
+		})
 	}
 	return group.Wait()
 }
@@ -245,7 +256,7 @@ type replaying struct {
 }
 
 // work takes one report after another until all are acknowledged.
-func (r *replaying) work(ctx context.Context) error {
+func (r *replaying) work(ctx context.Context, puller *queue.Puller) error {
 	for ctx.Err() == nil {
 		if r.Progress.Waiting.Load() != nil || r.past.Load() {
 			pause(ctx, lookEvery)
@@ -253,7 +264,7 @@ func (r *replaying) work(ctx context.Context) error {
 		if r.Progress.Waiting.Load() != nil {
 			continue
 		}
-		msg, err := r.next(ctx)
+		msg, err := r.next(ctx, puller)
 		if msg != nil {
 			r.handle(ctx, msg)
 			if !r.past.Load() {
@@ -271,23 +282,16 @@ func (r *replaying) work(ctx context.Context) error {
 }
 
 // next returns a message, or nil when there is none at the moment.
-func (r *replaying) next(ctx context.Context) (jetstream.Msg, error) {
+func (r *replaying) next(ctx context.Context, puller *queue.Puller) (jetstream.Msg, error) {
 	if !r.js.Conn().IsConnected() {
 		return nil, nats.ErrDisconnected
 	}
-	batch, err := r.consumer.Fetch(1, jetstream.FetchMaxWait(pullWait))
-	if err != nil {
-		return nil, err
-	}
-	msg, ok := <-batch.Messages()
-	if !ok {
-		return nil, batch.Error()
-	}
-	if ctx.Err() != nil {
-		_ = msg.Nak() // otherwise it comes again after the ack wait
+	msg, err := puller.Next(r.extent.Stream, r.consumer.CachedInfo().Name, pullWait)
+	if msg != nil && ctx.Err() != nil {
+		_ = msg.Nak()
 		return nil, ctx.Err()
 	}
-	return msg, nil
+	return msg, err
 }
 
 // gone tells whether the consumer is no more, and with it how far the replay had

@@ -1,0 +1,185 @@
+package queue_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/rs/zerolog"
+
+	"github.com/yagi-crash/yagi/pkg/devstack/devnats"
+	"github.com/yagi-crash/yagi/pkg/queue"
+)
+
+// pulled is a stream with messages, and a puller whose line can be held up.
+type pulled struct {
+	*queue.Puller
+
+	js   jetstream.JetStream
+	line *line
+}
+
+func newPulled(t *testing.T, messages ...string) *pulled {
+	t.Helper()
+	server, err := devnats.Start(t.Context(), devnats.Config{Addr: "127.0.0.1:0", Dir: t.TempDir(), Log: zerolog.Nop()})
+	must(t, err)
+	t.Cleanup(server.Stop)
+	direct, err := nats.Connect(server.URL())
+	must(t, err)
+	t.Cleanup(direct.Close)
+	p := &pulled{line: newLine(t, strings.TrimPrefix(server.URL(), "nats://"))}
+	p.js, err = jetstream.New(direct)
+	must(t, err)
+	cfg := queue.Config{URL: "nats://" + p.line.address, Partitions: 1, Replicas: 1, StreamMaxBytes: 64 << 20, MaxAckPending: 100}
+	_, err = p.js.CreateStream(t.Context(), queue.StreamConfig(0, cfg))
+	must(t, err)
+	_, err = p.js.CreateConsumer(t.Context(), queue.StreamName(0), queue.ConsumerConfig(0, cfg))
+	must(t, err)
+	for _, m := range messages {
+		_, err = p.js.Publish(t.Context(), queue.ReadySubject(0), []byte(m))
+		must(t, err)
+	}
+	nc, err := queue.Connect(cfg, "test", zerolog.Nop())
+	must(t, err)
+	t.Cleanup(nc.Close)
+	p.Puller, err = queue.NewPuller(nc)
+	must(t, err)
+	return p
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (p *pulled) next(wait time.Duration) (jetstream.Msg, error) {
+	return p.Next(queue.StreamName(0), queue.Consumer, wait)
+}
+
+// What the consumer has is handed out once, and may be told what became of it.
+func TestPuller(t *testing.T) {
+	t.Parallel()
+	p := newPulled(t, "one", "two", "three")
+	for i, c := range []struct {
+		data      string
+		delivered uint64
+		tell      func(jetstream.Msg) error
+	}{
+		{"one", 1, func(m jetstream.Msg) error { return m.DoubleAck(t.Context()) }},
+		{"two", 1, jetstream.Msg.Nak},
+		{"two", 2, func(m jetstream.Msg) error { return errors.Join(m.InProgress(), m.Ack()) }},
+		{"three", 1, func(m jetstream.Msg) error { return m.NakWithDelay(time.Millisecond) }},
+		{"three", 2, func(m jetstream.Msg) error { return m.TermWithReason("enough") }},
+	} {
+		msg, err := p.next(5 * time.Second)
+		if err != nil || msg == nil || string(msg.Data()) != c.data || msg.Subject() != queue.ReadySubject(0) {
+			t.Fatalf("message %d is %+v, %v; want %s", i, msg, err, c.data)
+		}
+		meta, err := msg.Metadata()
+		if err != nil || meta.NumDelivered != c.delivered || meta.Stream != queue.StreamName(0) || time.Since(meta.Timestamp) > time.Minute {
+			t.Errorf("message %d: %+v, %v", i, meta, err)
+		}
+		must(t, c.tell(msg))
+	}
+	for _, wait := range []time.Duration{0, 100 * time.Millisecond} {
+		begun := time.Now()
+		if msg, err := p.next(wait); msg != nil || err != nil || time.Since(begun) > wait+time.Second {
+			t.Errorf("of nothing came %v, %v after %v", msg, err, time.Since(begun))
+		}
+	}
+	if _, err := p.Next(queue.StreamName(0), "nobody", 5*time.Second); !errors.Is(err, nats.ErrNoResponders) {
+		t.Errorf("a consumer that is missing: %v", err)
+	}
+	consumer, err := p.js.Consumer(t.Context(), queue.StreamName(0), queue.Consumer)
+	must(t, err)
+	if info := consumer.CachedInfo(); info.NumAckPending+int(info.NumPending) != 0 {
+		t.Errorf("not settled: %+v", info)
+	}
+}
+
+// A message that takes longer over the line than the server waits is not lost.
+func TestPullerOverASlowLine(t *testing.T) {
+	t.Parallel()
+	p := newPulled(t, "one", "two")
+	p.line.holdFor(4 * time.Second)
+	for _, data := range []string{"one", "two"} {
+		msg, err := p.next(0)
+		if err != nil || msg == nil || string(msg.Data()) != data {
+			t.Fatalf("got %v, %v; want %s", msg, err, data)
+		}
+		if meta, err := msg.Metadata(); err != nil || meta.NumDelivered != 1 {
+			t.Errorf("%s: %+v, %v", data, meta, err)
+		}
+		must(t, msg.DoubleAck(t.Context()))
+	}
+	if left := p.Close(); len(left) != 0 {
+		t.Errorf("%d messages are left", len(left))
+	}
+}
+
+// line passes connections on, and can hold up what comes from the server.
+type line struct {
+	address string
+	mu      sync.Mutex
+	until   time.Time
+}
+
+func newLine(t *testing.T, server string) *line {
+	t.Helper()
+	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	must(t, err)
+	l := &line{address: listener.Addr().String()}
+	var pumps sync.WaitGroup
+	ctx, end := context.WithCancel(t.Context())
+	pumps.Go(func() {
+		for {
+			client, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			upstream, err := (&net.Dialer{}).DialContext(ctx, "tcp", server)
+			if err != nil {
+				_ = client.Close()
+				return
+			}
+			context.AfterFunc(ctx, func() { _, _ = client.Close(), upstream.Close() })
+			pumps.Go(func() { _, _ = io.Copy(upstream, client); _ = upstream.Close() })
+			pumps.Go(func() { _, _ = io.Copy(held{client, l}, upstream); _ = client.Close() })
+		}
+	})
+	t.Cleanup(func() { end(); _ = listener.Close(); pumps.Wait() })
+	return l
+}
+
+func (l *line) holdFor(d time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.until = time.Now().Add(d)
+}
+
+// held is the client's end of a line.
+type held struct {
+	net.Conn
+
+	line *line
+}
+
+// Write implements io.Writer.
+func (h held) Write(p []byte) (int, error) {
+	h.line.mu.Lock()
+	wait := time.Until(h.line.until)
+	h.line.mu.Unlock()
+	if wait > 0 {
+		<-time.After(wait)
+	}
+	return h.Conn.Write(p)
+}
