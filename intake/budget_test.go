@@ -51,6 +51,39 @@ func TestNewcomersAreRefusedWithoutRoom(t *testing.T) {
 	}
 }
 
+// While no newcomer finds room the heartbeat is red, and green again after the first
+// who does.
+func TestNoRoomIsARedHeartbeat(t *testing.T) {
+	t.Parallel()
+	i := startIntake(t, startQueue(t).url, "INTAKE_MEMORY_BUDGET=1MiB", "INTAKE_SPOOL_BUDGET=0")
+	awaitHealthy(t, i)
+	body := field("ProductName", "Firefox") + dump(crash.MinidumpName, noise(900_000)) + end
+	first := i.dial(t)
+	first.send(request(len(body)) + body[:10])
+	awaitInFlight(t, i)
+	for begun := time.Now(); ; {
+		c := i.dial(t)
+		c.send(request(500_000))
+		if a := c.answer(); a.status != 503 {
+			t.Fatalf("answered %d %q", a.status, a.body)
+		}
+		status, page := get(t, "http://"+i.addr+"/__heartbeat__")
+		if status == 503 && strings.Contains(page, "no room left") {
+			break
+		}
+		if time.Since(begun) > 20*time.Second {
+			t.Fatalf("after %s the heartbeat is %d %s", time.Since(begun), status, page)
+		}
+		<-time.After(200 * time.Millisecond) // the first body goes on meanwhile
+	}
+	first.send(body[10:])
+	crashID(t, first.answer())
+	crashID(t, i.post(t, body))
+	if status, page := get(t, "http://"+i.addr+"/__heartbeat__"); status != 200 {
+		t.Errorf("heartbeat %d %s", status, page)
+	}
+}
+
 // What does not fit the memory goes through the file, and comes out of it as it
 // was, compressed or not, announced or chunked.
 func TestReportsThroughTheFile(t *testing.T) {

@@ -35,6 +35,7 @@ type receiver struct {
 	submitter settings.Secret // token of those who may choose ids
 	foreign   foreignUUID
 	store     *spool.Store
+	room      *promises // whether the store has room for newcomers
 	// windows is the memory to parse with, and so how many reports are parsed
 	// at a time: what that costs beside the store is bounded by it.
 	windows chan []byte
@@ -60,7 +61,7 @@ func (v *receiver) receive(r *http.Request) (verdict, error) {
 	// A client that hangs up behind its last byte has still sent a whole report. Nor
 	// does the body's read deadline matter then, at which net/http ends the context.
 	ctx := context.WithoutCancel(r.Context())
-	body, err := v.store.Admit(ctx, post.Size)
+	body, err := v.admit(ctx, post.Size)
 	if err != nil {
 		return verdict{}, crash.Unavailable(err)
 	}
@@ -73,6 +74,15 @@ func (v *receiver) receive(r *http.Request) (verdict, error) {
 		return verdict, err
 	}
 	return verdict, v.queue.Publish(ctx, verdict.sealed)
+}
+
+// admit finds room for a body of the announced size.
+func (v *receiver) admit(ctx context.Context, size int64) (*spool.Body, error) {
+	began := time.Now()
+	v.room.begin()
+	body, err := v.store.Admit(ctx, size)
+	v.room.ended(began, err)
+	return body, err
 }
 
 // judge parses a report, throttles it, gives it its id, and seals it if it is to

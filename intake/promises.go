@@ -19,24 +19,25 @@ const (
 	brokenFor = 10 * time.Second
 )
 
-// promises knows whether reports are being promised. What the server says of a
-// stream does not tell: it may be full, without a quorum, or on a disk that failed.
+// promises knows whether a step of every report goes well: its publishing, of which
+// what the server says of a stream does not tell (it may be full, without a quorum,
+// or on a disk that failed), or finding room for it.
 type promises struct {
 	mu    sync.Mutex
-	tried int       // that are being published
-	since time.Time // the first of the failures in a row began; zero: the last report was promised
+	tried int       // that are at the step
+	since time.Time // the first of the failures in a row began; zero: the last report went well
 	last  time.Time // the last of them ended
 	err   error     // why
 }
 
-// begin is told that a report is being published; ended follows.
+// begin is told that a report is at the step; ended follows.
 func (p *promises) begin() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.tried++
 }
 
-// ended is told how the publishing of a report went that began then.
+// ended is told how the step went of a report that began it then.
 func (p *promises) ended(began time.Time, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

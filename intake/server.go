@@ -45,6 +45,7 @@ type Server struct {
 	cfg      Config
 	log      zerolog.Logger
 	store    *spool.Store
+	room     promises       // of room in store
 	taken    sync.WaitGroup // connections taken over from net/http
 	rules    ruleSets
 	hangup   <-chan os.Signal
@@ -244,6 +245,7 @@ func (s *Server) routes(q *jetStreamQueue, build telemetry.Build, m *metrics) ht
 			{Name: "nats", Probe: func(context.Context) error { return queue.CheckServer(q.nc) }},
 			{Name: "stream", Probe: func(ctx context.Context) error { return q.checkStreams(ctx, s.cfg.NATS) }},
 			{Name: "publish", Probe: func(context.Context) error { return q.promises.check() }},
+			{Name: "room", Probe: func(context.Context) error { return s.room.check() }},
 			{Name: "spool", Probe: func(context.Context) error { return s.store.Check() }},
 		},
 	})
@@ -267,7 +269,7 @@ func (s *Server) receiver(q publisher) receiver {
 	}
 	return receiver{
 		limits: limits, rules: s.rules, submitter: s.cfg.SubmitterToken, foreign: s.cfg.ForeignUUID,
-		store: s.store, windows: windows, queue: q, now: time.Now,
+		store: s.store, room: &s.room, windows: windows, queue: q, now: time.Now,
 	}
 }
 
