@@ -49,6 +49,7 @@ type Server struct {
 	taken    sync.WaitGroup // connections taken over from net/http
 	rules    ruleSets
 	hangup   <-chan os.Signal
+	sink     *telemetry.Sink // nil: the log is somebody else's
 	public   net.Listener
 	admin    net.Listener
 	draining atomic.Bool
@@ -100,6 +101,10 @@ func (s *Server) AdminAddr() string { return s.admin.Addr().String() }
 // before Run or not at all; a rule file that changes is noticed anyway.
 func (s *Server) ReloadOn(hangup <-chan os.Signal) { s.hangup = hangup }
 
+// CountLog has the metrics say how much of the log was dropped. Call it before Run, or
+// not at all.
+func (s *Server) CountLog(sink *telemetry.Sink) { s.sink = sink }
+
 // Run serves until ctx ends, and then stops in the direction of travel: lame
 // duck, no new requests, those in hand, the queue. It returns an error when
 // that takes longer than the grace period, or when serving fails.
@@ -118,6 +123,9 @@ func (s *Server) Run(ctx context.Context) (err error) {
 	registry := telemetry.NewRegistry(build)
 	m := newMetrics(registry, int64(s.cfg.PublishInflight))
 	showRoom(registry, s.store)
+	if s.sink != nil {
+		s.sink.Register(registry)
+	}
 	s.rules.register(registry)
 	defer s.watchRules(ctx)()
 

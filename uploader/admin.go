@@ -41,6 +41,9 @@ func (u *Uploader) serve() (failed <-chan error, stop func()) {
 func (u *Uploader) pages(build telemetry.Build) http.Handler {
 	registry := telemetry.NewRegistry(build)
 	u.metrics.register(registry)
+	if u.sink != nil {
+		u.sink.Register(registry)
+	}
 	registry.MustRegister(breakerGauges(u.breaker)...)
 	mux := http.NewServeMux()
 	mux.Handle("/", telemetry.Admin{Registry: registry, Ready: u.ready, PProf: u.cfg.PProf}.Handler())

@@ -37,6 +37,7 @@ import (
 
 	"github.com/yagi-crash/yagi/pkg/layout"
 	"github.com/yagi-crash/yagi/pkg/queue"
+	"github.com/yagi-crash/yagi/pkg/telemetry"
 	"github.com/yagi-crash/yagi/uploader/internal/breaker"
 	"github.com/yagi-crash/yagi/uploader/internal/objstore"
 	"github.com/yagi-crash/yagi/uploader/internal/strikes"
@@ -60,6 +61,7 @@ type Uploader struct {
 	admin   net.Listener
 	store   store
 	metrics *metrics
+	sink    *telemetry.Sink // nil: the log is somebody else's
 	// inProgressEvery is queue.InProgressEvery, but in tests.
 	inProgressEvery time.Duration
 	// trimEvery and streamOf are trimEvery and jetStreamOf, but in tests.
@@ -127,6 +129,10 @@ func newUploader(ctx context.Context, cfg Config, log zerolog.Logger) (*Uploader
 
 // AdminAddr returns the host:port of the operators' pages.
 func (u *Uploader) AdminAddr() string { return u.admin.Addr().String() }
+
+// CountLog has the metrics say how much of the log was dropped. Call it before Run, or
+// not at all.
+func (u *Uploader) CountLog(sink *telemetry.Sink) { u.sink = sink }
 
 // errGrace ends work that outlasts Config.Grace.
 var errGrace = errors.New("the time to finish is over")

@@ -65,9 +65,14 @@ const timeFormat = "2006-01-02T15:04:05.000Z"
 // number of goroutines. Events carry their time under "time", in UTC with
 // milliseconds. A Config that Validate refuses logs as the zero Config does.
 func NewLogger(cfg Config, out io.Writer) zerolog.Logger {
+	return newLogger(cfg, out, out)
+}
+
+// newLogger writes to out what is for the eyes of whoever reads end.
+func newLogger(cfg Config, out, end io.Writer) zerolog.Logger {
 	level, _ := cfg.level()
 	if cfg.Format == "console" {
-		file, isFile := out.(*os.File)
+		file, isFile := end.(*os.File)
 		out = zerolog.ConsoleWriter{
 			Out:          out,
 			NoColor:      !isFile || !isatty.IsTerminal(file.Fd()),

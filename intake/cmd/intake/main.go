@@ -33,12 +33,15 @@ func run(ctx context.Context, environ []string, out io.Writer) error {
 		return err
 	}
 	boundHeap(cfg.HeapLimit())
-	log := telemetry.NewLogger(cfg.Log, out).With().Str("tier", "intake").Logger()
+	log, sink := telemetry.OpenLog(cfg.Log, out)
+	defer sink.Close()
+	log = log.With().Str("tier", "intake").Logger()
 	log.Info().Object("settings", settings.Effective(&cfg)).Msg("settings")
 	server, err := intake.Listen(ctx, cfg, log)
 	if err != nil {
 		return err
 	}
 	server.ReloadOn(hangup)
+	server.CountLog(sink)
 	return server.Run(ctx)
 }

@@ -29,11 +29,14 @@ func run(ctx context.Context, environ []string, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	log := telemetry.NewLogger(cfg.Log, out).With().Str("tier", "uploader").Logger()
+	log, sink := telemetry.OpenLog(cfg.Log, out)
+	defer sink.Close()
+	log = log.With().Str("tier", "uploader").Logger()
 	log.Info().Object("settings", settings.Effective(&cfg)).Msg("settings")
 	u, err := uploader.Listen(ctx, cfg, log)
 	if err != nil {
 		return err
 	}
+	u.CountLog(sink)
 	return u.Run(ctx)
 }
