@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -104,6 +105,40 @@ func TestSlowLineToTheQueue(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A backlog of reports as large as messages can be drains as fast as the uploader's
+// line brings it (100 Mbit/s), and no report waits out an ack wait, or is taken twice.
+func TestLargeBacklogOverASlowLine(t *testing.T) {
+	const reports, size, rate = 24, 7_500_000, 12_500_000
+	s := newSystem(t, 1)
+	s.nats = s.newServer(t, suite.natsConf, s.natsAddr)
+	s.applyStreams(t)
+	s.startTiers(t)
+	s.uploader.kill()
+	awaitHealthy(t, s.url)
+	book, c := newLedger(), newClient(s.url, 22, 0)
+	for range reports {
+		book.post(t, c, c.bytes(size))
+	}
+	l := newLink(t, s.natsAddr)
+	l.ail(fmt.Sprintf(`{"type":"bandwidth","stream":"downstream","attributes":{"rate":%d}}`, rate/1000)) // kB/s
+	s.uploader.env = append(s.uploader.env, "NATS_URL=nats://uploader:u@"+l.addr())
+	begun := time.Now()
+	s.uploader.start()
+	book.audit(t, s.bucket, 3*time.Minute)
+	took, least := time.Since(begun), time.Duration(reports*size/rate)*time.Second
+	t.Logf("%d reports were stored within %v, the line alone needs %v", book.size(), took, least)
+	if took < least || took > 4*least { // other things run at the same time
+		t.Errorf("%d reports were stored within %v, the line alone needs %v", book.size(), took, least)
+	}
+	eventually(t, "counting each report once", 10*time.Second, func() error {
+		want := fmt.Sprintf("uploader_reports_total{result=\"stored\"} %d\n", reports)
+		if _, page := s.page(t, s.uploaderURL+"/metrics"); !strings.Contains(page, want) {
+			return fmt.Errorf("no %s", want)
+		}
+		return nil
+	})
 }
 
 // An operator deletes the consumer, and later the stream: heartbeats are red, no

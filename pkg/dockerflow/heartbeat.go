@@ -39,7 +39,7 @@ type trouble struct {
 }
 
 func (h *heartbeat) serve(w http.ResponseWriter, r *http.Request) {
-	ctx, cancel := context.WithTimeout(r.Context(), h.timeout)
+	ctx, cancel := context.WithTimeoutCause(r.Context(), h.timeout, fmt.Errorf("no answer within %v", h.timeout))
 	defer cancel()
 	runs := make([]*run, len(h.probes))
 	for i, p := range h.probes {
@@ -113,7 +113,7 @@ func (r *run) wait(ctx context.Context) error {
 		select {
 		case <-r.done:
 		default:
-			return fmt.Errorf("waiting for an answer: %w", ctx.Err())
+			return context.Cause(ctx)
 		}
 	}
 	return r.err

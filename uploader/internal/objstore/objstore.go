@@ -127,8 +127,8 @@ func httpClient(cfg Config) *awshttp.BuildableClient {
 
 // Put returns nil once the object is in the bucket, byte for byte. Class tells
 // what an error is about.
-func (s *Store) Put(ctx context.Context, o layout.Object) error {
-	ctx, body, stop := s.watch(ctx, o.Part)
+func (s *Store) Put(outer context.Context, o layout.Object) error {
+	ctx, body, stop := s.watch(outer, o.Part)
 	defer stop()
 	put, err := s.client.Load().PutObject(ctx, &s3.PutObjectInput{
 		Bucket:         &s.cfg.Bucket,
@@ -140,8 +140,8 @@ func (s *Store) Put(ctx context.Context, o layout.Object) error {
 	if err == nil && aws.ToString(put.ETag) == "" {
 		err = errNoETag
 	}
-	if err != nil && errors.Is(context.Cause(ctx), errSilent) {
-		err = fmt.Errorf("%w for %v: %w", errSilent, s.cfg.PutTimeout, err)
+	if cause := context.Cause(ctx); err != nil && cause != nil && outer.Err() == nil {
+		err = fmt.Errorf("%w: %w", cause, err)
 	}
 	if err != nil {
 		return fmt.Errorf("putting %s: %w", o.Key, err)
@@ -153,8 +153,14 @@ func (s *Store) Put(ctx context.Context, o layout.Object) error {
 // it: a store names the object's ETag (Amazon S3 API Reference, PutObject).
 var errNoETag = errors.New("the answer has no ETag")
 
-// errSilent ends a Put that makes no progress.
-var errSilent = fmt.Errorf("the store has taken nothing: %w", context.DeadlineExceeded)
+// errSilent ends a Put that makes no progress, or takes too long.
+type errSilent struct {
+	did   string
+	after time.Duration
+}
+
+func (e errSilent) Error() string { return fmt.Sprintf("the store %s for %v", e.did, e.after) }
+func (e errSilent) Unwrap() error { return context.DeadlineExceeded }
 
 // watch returns a part's body, and a context that ends when the store does not
 // take it: with errSilent when nothing has been read of it for PutTimeout, since
@@ -163,9 +169,10 @@ var errSilent = fmt.Errorf("the store has taken nothing: %w", context.DeadlineEx
 // has everything, there is no telling how much of that is still on its way, and
 // only the latter counts. The caller has to stop it.
 func (s *Store) watch(ctx context.Context, part crash.Part) (context.Context, io.ReadSeeker, func()) {
-	ctx, cancelAll := context.WithTimeout(ctx, s.cfg.PutTimeout+time.Duration(part.Size)*time.Second/minRate)
+	most := s.cfg.PutTimeout + time.Duration(part.Size)*time.Second/minRate
+	ctx, cancelAll := context.WithTimeoutCause(ctx, most, errSilent{"has not answered", most.Round(100 * time.Millisecond)})
 	ctx, cancel := context.WithCancelCause(ctx)
-	silence := time.AfterFunc(s.cfg.PutTimeout, func() { cancel(errSilent) })
+	silence := time.AfterFunc(s.cfg.PutTimeout, func() { cancel(errSilent{"has taken nothing", s.cfg.PutTimeout}) })
 	body := &watched{ReadSeeker: part.Reader(), read: func(all bool) {
 		if silence.Stop(); !all {
 			silence.Reset(s.cfg.PutTimeout)

@@ -216,6 +216,9 @@ func TestClass(t *testing.T) {
 		change.to(&cfg)
 		store := open(t, cfg)
 		err := store.Put(t.Context(), object("v1/dump/x", "a dump"))
+		if silent := strings.Contains(fmt.Sprint(err), "the store has not answered for 100ms"); silent != (change.class == objstore.ClassTimeout) {
+			t.Errorf("Put meets %s: %v", what, err)
+		}
 		if err == nil || objstore.Class(err) != change.class {
 			t.Errorf("Put meets %s: class %s, want %s: %v", what, objstore.Class(err), change.class, err)
 		}
@@ -347,7 +350,7 @@ func TestPutTimeoutIsAboutProgress(t *testing.T) {
 	cfg.Endpoint = sluggish(t, 1<<20, 0)
 	start = time.Now()
 	err := open(t, cfg).Put(t.Context(), object("v1/dump/stuck", body))
-	if class := objstore.Class(err); class != objstore.ClassTimeout {
+	if class := objstore.Class(err); class != objstore.ClassTimeout || !strings.HasPrefix(err.Error(), "putting v1/dump/stuck: the store has taken nothing for 1.5s: ") {
 		t.Errorf("class %s, want %s: %v", class, objstore.ClassTimeout, err)
 	}
 	if took := time.Since(start); took > 10*cfg.PutTimeout {
