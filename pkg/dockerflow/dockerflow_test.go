@@ -3,6 +3,7 @@ package dockerflow_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -138,7 +139,7 @@ func TestHeartbeatIsBounded(t *testing.T) {
 			if took := time.Since(start); took != want {
 				t.Errorf("the reply took %v, want %v", took, want)
 			}
-			for _, want := range []string{`{"name":"deaf","msg":"no answer within 3s"`, `{"name":"slow",`, `{"name":"panicking","msg":"checking panicked: boom"}`} {
+			for _, want := range []string{fmt.Sprintf(`{"name":"deaf","msg":"no answer within %v"}`, want), `{"name":"slow",`, `{"name":"panicking","msg":"checking panicked: boom"}`} {
 				if !strings.Contains(body, want) {
 					t.Errorf("no %s in %s", want, body)
 				}
