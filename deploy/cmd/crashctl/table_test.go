@@ -38,6 +38,7 @@ func troubled() *queuestatus.Status {
 					Backlog:     &queuestatus.Backlog{Depth: 12345, Pending: 12300, AckPending: 45, Redelivered: 7, OldestSeconds: new(queuestatus.Seconds(1234.567))},
 					Differences: []queuestatus.Difference{{On: "consumer uploader of CRASHES_0", Field: "ack_wait", Want: "1m0s", Live: "5s"}},
 				},
+				Others: []queuestatus.Other{{Name: "debug", Behind: 1234}, {Name: "replay-0123456789ab-k3v", Behind: 1}},
 			},
 			{Partition: 1, Configured: true, Stream: queuestatus.Stream{Name: "CRASHES_1", State: queuestatus.Missing}},
 			{
@@ -84,6 +85,8 @@ messages on each server:
   CRASHES_0:  n1 20,000 (leader)  n2 20,000  n3 18,800
 
 worth knowing:
+  stream CRASHES_0: consumer debug has yet to acknowledge 1,234 message(s), and nothing is trimmed from the first of them on: remove it if nobody needs it
+  stream CRASHES_0: replay k3v is at work, or was interrupted: nothing is trimmed that it has yet to read, for an hour after its last step at the most
   stream CRASHES_0: replica n3 is 1,200 operation(s) behind
   consumer uploader of CRASHES_0: ack_wait is 5s, should be 1m0s
   CRASHES_12 is beyond NATS_PARTITIONS: intake does not fill it, uploaders drain it
@@ -147,6 +150,9 @@ partitions.consumer.differences.unsafe
 partitions.consumer.differences.want
 partitions.consumer.name
 partitions.consumer.state
+partitions.other_consumers
+partitions.other_consumers.behind
+partitions.other_consumers.name
 partitions.partition
 partitions.stream
 partitions.stream.copies
