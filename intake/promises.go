@@ -23,6 +23,7 @@ const (
 // what the server says of a stream does not tell (it may be full, without a quorum,
 // or on a disk that failed), or finding room for it.
 type promises struct {
+	step  string // what becomes of a report there: "promised"
 	mu    sync.Mutex
 	tried int       // that are at the step
 	since time.Time // the first of the failures in a row began; zero: the last report went well
@@ -64,5 +65,5 @@ func (p *promises) check() error {
 	if p.since.IsZero() || p.last.Sub(p.since) < brokenAfter || over {
 		return nil
 	}
-	return fmt.Errorf("no report was promised for %s: %w", p.last.Sub(p.since).Round(time.Second), p.err)
+	return fmt.Errorf("no report was %s for %s: %w", p.step, p.last.Sub(p.since).Round(time.Second), p.err)
 }

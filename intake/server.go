@@ -76,7 +76,7 @@ func Listen(ctx context.Context, cfg Config, log zerolog.Logger) (*Server, error
 	if err != nil {
 		return nil, errors.Join(err, public.Close(), admin.Close())
 	}
-	return &Server{cfg: cfg, log: log, rules: rules, store: store, public: public, admin: admin}, nil
+	return &Server{cfg: cfg, log: log, rules: rules, store: store, room: promises{step: "let in"}, public: public, admin: admin}, nil
 }
 
 // openStore does without the file where there cannot be one.
@@ -264,7 +264,7 @@ func (s *Server) queue(nc *nats.Conn, js jetstream.JetStream, m *metrics) *jetSt
 	return &jetStreamQueue{
 		nc: nc, js: js, partitions: s.cfg.NATS.Partitions, timeout: s.cfg.PublishTimeout,
 		inflight: semaphore.NewWeighted(int64(s.cfg.PublishInflight)), capacity: int64(s.cfg.PublishInflight),
-		large: make(chan struct{}, largeAtOnce), metrics: m,
+		large: make(chan struct{}, largeAtOnce), promises: promises{step: "promised"}, metrics: m,
 	}
 }
 

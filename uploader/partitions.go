@@ -18,16 +18,12 @@ const (
 	surveyEvery = 5 * time.Second
 	// inspectTimeout ends one question about one partition, so that a partition
 	// without a leader does not keep the others from being seen; the answer may be
-	// behind pullsAtOnce reports on the line.
+	// behind some reports on a slow line.
 	inspectTimeout = 5 * time.Second
 	// pullWait is how long a worker waits for a report before it looks at other
-	// partitions, and so the longest that an idle uploader takes to stop.
+	// partitions, and so about the longest that an idle uploader takes to stop; with
+	// a line to the queue that brings nothing it can be 17 s.
 	pullWait = time.Second
-	// pullsAtOnce is how many reports are on their way from the queue at a time.
-	// Together they are less than the 64 MB that a server has wait for a client
-	// (max_pending) before it hangs up, and a line of 4 MB/s brings them before the
-	// connection goes for dead.
-	pullsAtOnce = 4
 	// restMin and restMax are between attempts to reach the queue: soon at
 	// first, so that a blip is over soon, and bounded, so that its return is
 	// noticed.
@@ -153,86 +149,48 @@ func (u *Uploader) inspect(ctx context.Context, p int, found *census) error {
 // errNothing means that there is nothing to take reports from.
 var errNothing = errors.New("no partition can be drained now")
 
-// puller asks the queue, for whichever worker has its turn.
-type puller struct {
-	*queue.Puller
-
-	n, turn int
-}
-
-// openPullers returns the pullers, and a function that hands back what they have got
-// and nobody has taken.
-func (u *Uploader) openPullers() (letGo func(), err error) {
-	u.pullers = make(chan *puller, pullsAtOnce)
-	letGo = func() {
-		for range len(u.pullers) {
-			for _, msg := range (<-u.pullers).Close() {
-				_ = msg.Nak() // or it comes again after its ack wait
-			}
-		}
-	}
-	for n := range pullsAtOnce {
-		p, err := queue.NewPuller(u.nc)
-		if err != nil {
-			letGo()
-			return nil, err
-		}
-		u.pullers <- &puller{Puller: p, n: n}
-	}
-	return letGo, nil
-}
-
 // take asks for one report, never more: what lies in a worker's hands or on the
-// wire to it counts against the ack wait. It begins with the partition where
-// the puller is at home, goes round the others, and then waits at home. No
-// message and no error means that there was none for pullWait, or that ctx ended
-// before it was asked for.
+// wire to it counts against the ack wait. Each time it begins with the next
+// partition, goes round the others, and then waits where it began. No message and no
+// error means that there was none for pullWait, or no need to ask any more.
 //
 // A pull is never cancelled, not even by the end: the server could send a
 // report to a worker that no longer listens, and the report would lie there for
-// an ack wait. It ends by itself within pullWait.
+// an ack wait. It ends by itself.
 func (u *Uploader) take(ctx context.Context) (jetstream.Msg, error) {
-	var p *puller
-	select {
-	case p = <-u.pullers:
-	case <-ctx.Done():
-		return nil, nil
-	}
-	defer func() { u.pullers <- p }()
-	parts := *u.partitions.Load()
-	if len(parts) == 0 || !u.nc.IsConnected() {
-		return nil, errNothing
-	}
-	at := home(p.n, p.turn, pullsAtOnce, len(parts))
-	p.turn++
-	var errs []error
-	if len(parts) > 1 {
-		for i := range parts {
-			msg, err := p.next(parts[(at+i)%len(parts)], 0)
-			if msg != nil {
-				return msg, nil
-			}
-			errs = append(errs, err)
+	return u.pullers.Take(ctx, func(p *queue.Puller) (jetstream.Msg, error) {
+		parts := *u.partitions.Load()
+		switch {
+		case u.breaker.Err() != nil: // since it was this worker's turn
+			return nil, nil
+		case len(parts) == 0 || !u.nc.IsConnected():
+			return nil, errNothing
 		}
+		at := int(u.turn.Add(1) % uint64(len(parts)))
+		return round(ctx, p, append(parts[at:len(parts):len(parts)], parts[:at]...))
+	})
+}
+
+// round asks one partition after the other, and then waits at the first.
+func round(ctx context.Context, p *queue.Puller, parts []jetstream.Consumer) (jetstream.Msg, error) {
+	next := func(i int, wait time.Duration) (jetstream.Msg, error) {
+		info := parts[i].CachedInfo()
+		return p.Next(info.Stream, info.Name, wait)
 	}
-	msg, err := p.next(parts[at], pullWait)
+	var errs []error
+	for i := range parts {
+		if len(parts) == 1 {
+			break // waiting asks too
+		}
+		msg, err := next(i, 0)
+		if msg != nil || ctx.Err() != nil {
+			return msg, nil
+		}
+		errs = append(errs, err)
+	}
+	msg, err := next(0, pullWait)
 	if msg != nil {
 		return msg, nil
 	}
 	return nil, errors.Join(append(errs, err)...)
-}
-
-func (p *puller) next(from jetstream.Consumer, wait time.Duration) (jetstream.Msg, error) {
-	info := from.CachedInfo()
-	return p.Next(info.Stream, info.Name, wait)
-}
-
-// home returns where puller n begins its turn. Every partition is home to a
-// puller: with fewer pullers than partitions, each puller has several and goes
-// from one to the next.
-func home(n, turn, pullers, partitions int) int {
-	if pullers >= partitions {
-		return n % partitions
-	}
-	return (n + turn*pullers) % partitions
 }

@@ -90,22 +90,6 @@ func TestDepth(t *testing.T) {
 	}
 }
 
-func TestEveryPartitionIsHome(t *testing.T) {
-	for pullers := 1; pullers <= 9; pullers++ {
-		for partitions := 1; partitions <= 9; partitions++ {
-			visited := map[int]bool{}
-			for n := range pullers {
-				for turn := range partitions {
-					visited[home(n, turn, pullers, partitions)] = true
-				}
-			}
-			if len(visited) != partitions {
-				t.Errorf("%d pullers are at home in %d of %d partitions", pullers, len(visited), partitions)
-			}
-		}
-	}
-}
-
 func TestBackoff(t *testing.T) {
 	for n, want := range map[int]time.Duration{
 		0: time.Second, 1: time.Second, 2: 2 * time.Second, 5: 16 * time.Second,

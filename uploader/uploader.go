@@ -79,7 +79,8 @@ type Uploader struct {
 	// partitions are the consumers that can be drained, as the last survey found
 	// them.
 	partitions atomic.Pointer[[]jetstream.Consumer]
-	pullers    chan *puller // from Run on
+	pullers    *queue.Pullers // from Run on
+	turn       atomic.Uint64  // of partitions to be asked first
 	draining   atomic.Bool
 }
 
@@ -147,11 +148,11 @@ func (u *Uploader) Run(ctx context.Context) error {
 		return errors.Join(err, u.admin.Close())
 	}
 	defer u.disconnect()
-	letGo, err := u.openPullers()
-	if err != nil {
+	var err error
+	if u.pullers, err = queue.NewPullers(u.nc); err != nil {
 		return errors.Join(err, u.admin.Close())
 	}
-	defer letGo()
+	defer func() { _ = u.pullers.Close() }() // what it cannot hand back comes again
 	served, stopServing := u.serve()
 	defer stopServing()
 

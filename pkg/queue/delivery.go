@@ -10,6 +10,7 @@ import (
 
 // delivery is a message that a consumer has handed out. It implements jetstream.Msg,
 // for which the client library makes its own alone, of those that it has pulled.
+// DoubleAck has no timeout but its context's.
 type delivery struct{ *nats.Msg }
 
 func (d delivery) Headers() nats.Header { return d.Header }

@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strconv"
@@ -12,6 +13,11 @@ import (
 )
 
 const (
+	// pullsAtOnce is how many messages are on their way to a process at a time.
+	// Together they are less than the 64 MB that a server has wait for a client
+	// (max_pending) before it hangs up, and a line of 4 MB/s brings them before the
+	// connection goes for dead.
+	pullsAtOnce = 4
 	// answerWait is how long the answer to a pull may take beside the time that the
 	// server was asked to wait.
 	answerWait = time.Second
@@ -19,15 +25,58 @@ const (
 	// sent before it: longer than a connection lasts that brings nothing.
 	lineWait = 15 * time.Second
 	// keptMessages is how many messages and status lines may come between two calls
-	// of Next. Each pull brings one at the most.
-	keptMessages = 64
+	// of Next. Each pull brings one, and one pull is out at a time.
+	keptMessages = 16
 )
+
+// Pullers are the few that pull messages for all workers of a process. Their methods
+// may be called from any number of goroutines.
+type Pullers struct{ idle chan *Puller }
+
+// NewPullers returns pullers that the caller has to Close. The error is about a
+// connection that is closed.
+func NewPullers(nc *nats.Conn) (*Pullers, error) {
+	p := &Pullers{idle: make(chan *Puller, pullsAtOnce)}
+	for range pullsAtOnce {
+		one := &Puller{nc: nc, came: make(chan *nats.Msg, keptMessages)}
+		if err := one.listen(); err != nil {
+			return nil, errors.Join(err, p.Close())
+		}
+		p.idle <- one
+	}
+	return p, nil
+}
+
+// Take returns what ask gets of a puller, once one is free; nil and no error when ctx
+// ends before that.
+func (p *Pullers) Take(ctx context.Context, ask func(*Puller) (jetstream.Msg, error)) (jetstream.Msg, error) {
+	select {
+	case one := <-p.idle:
+		defer func() { p.idle <- one }()
+		return ask(one)
+	case <-ctx.Done():
+		return nil, nil
+	}
+}
+
+// Close hands back what came and nobody has taken. No Take may be under way, or come
+// after it.
+func (p *Pullers) Close() error {
+	var errs []error
+	for range len(p.idle) {
+		one := <-p.idle
+		_ = one.sub.Unsubscribe() // fails on a closed connection, which has ended it
+		for msg := one.kept(); msg != nil; msg = one.kept() {
+			errs = append(errs, msg.Nak()) // otherwise it comes again after its ack wait
+		}
+	}
+	return errors.Join(errs...)
+}
 
 // Puller takes messages from pull consumers, one at a time. Unlike the client
 // library's Fetch it loses none that takes long to come over a slow line: such a
 // message would lie with nobody until its ack wait is over, and its bytes would
-// have kept the next ones waiting. Its methods must not be called by two goroutines
-// at once.
+// have kept the next ones waiting.
 type Puller struct {
 	nc    *nats.Conn
 	inbox string
@@ -36,25 +85,15 @@ type Puller struct {
 	pulls int
 }
 
-// NewPuller returns a puller that the caller has to Close. The error is about a
-// connection that is closed.
-func NewPuller(nc *nats.Conn) (*Puller, error) {
-	p := &Puller{nc: nc, inbox: nc.NewInbox(), came: make(chan *nats.Msg, keptMessages)}
-	var err error
-	if p.sub, err = nc.ChanSubscribe(p.inbox+".*", p.came); err != nil {
-		return nil, fmt.Errorf("subscribing to the answers of pulls: %w", err)
+// listen subscribes to a new inbox.
+func (p *Puller) listen() error {
+	p.inbox = p.nc.NewInbox()
+	sub, err := p.nc.ChanSubscribe(p.inbox+".*", p.came)
+	if err != nil {
+		return fmt.Errorf("subscribing to the answers of pulls: %w", err)
 	}
-	return p, nil
-}
-
-// Close ends the subscription and returns what came and was not taken.
-func (p *Puller) Close() []jetstream.Msg {
-	_ = p.sub.Unsubscribe() // fails on a closed connection, which has ended it
-	var left []jetstream.Msg
-	for msg := p.kept(); msg != nil; msg = p.kept() {
-		left = append(left, msg)
-	}
-	return left
+	p.sub = sub
+	return nil
 }
 
 // Next returns a message, or nil and no error when there is none within wait; with
@@ -86,15 +125,16 @@ func (p *Puller) Next(stream, consumer string, wait time.Duration) (jetstream.Ms
 				return nil, statusOf(msg)
 			}
 		case <-timer.C:
-			return p.flush()
+			return p.giveUp()
 		}
 	}
 }
 
-// flush waits for what is on the line from the server: its answer to a ping comes
-// behind that. What comes later still, from another server by way of this one, is
-// kept.
-func (p *Puller) flush() (jetstream.Msg, error) {
+// giveUp waits for what is on the line from the server: its answer to a ping comes
+// behind that. If the pull's answer is not among it, the server may keep the pull for
+// ever: it does so with one that is not to wait, at a consumer that has handed out all
+// that it may (max_ack_pending). It forgets those whose inbox is gone.
+func (p *Puller) giveUp() (jetstream.Msg, error) {
 	if !p.nc.IsConnected() {
 		return nil, nats.ErrDisconnected
 	}
@@ -105,7 +145,11 @@ func (p *Puller) flush() (jetstream.Msg, error) {
 	if err != nil {
 		return nil, fmt.Errorf("waiting for what is on the line: %w", err)
 	}
-	return nil, nil
+	old := p.sub
+	if err := p.listen(); err != nil {
+		return nil, err
+	}
+	return nil, old.Unsubscribe()
 }
 
 // kept returns a message that has come already, or nil.

@@ -20,7 +20,7 @@ import (
 
 // pulled is a stream with messages, and a puller whose line can be held up.
 type pulled struct {
-	*queue.Puller
+	*queue.Pullers
 
 	js   jetstream.JetStream
 	line *line
@@ -49,7 +49,7 @@ func newPulled(t *testing.T, messages ...string) *pulled {
 	nc, err := queue.Connect(cfg, "test", zerolog.Nop())
 	must(t, err)
 	t.Cleanup(nc.Close)
-	p.Puller, err = queue.NewPuller(nc)
+	p.Pullers, err = queue.NewPullers(nc)
 	must(t, err)
 	return p
 }
@@ -61,8 +61,11 @@ func must(t *testing.T, err error) {
 	}
 }
 
-func (p *pulled) next(wait time.Duration) (jetstream.Msg, error) {
-	return p.Next(queue.StreamName(0), queue.Consumer, wait)
+func (p *pulled) next(t *testing.T, consumer string, wait time.Duration) (jetstream.Msg, error) {
+	t.Helper()
+	return p.Take(t.Context(), func(one *queue.Puller) (jetstream.Msg, error) {
+		return one.Next(queue.StreamName(0), consumer, wait)
+	})
 }
 
 // What the consumer has is handed out once, and may be told what became of it.
@@ -80,7 +83,7 @@ func TestPuller(t *testing.T) {
 		{"three", 1, func(m jetstream.Msg) error { return m.NakWithDelay(time.Millisecond) }},
 		{"three", 2, func(m jetstream.Msg) error { return m.TermWithReason("enough") }},
 	} {
-		msg, err := p.next(5 * time.Second)
+		msg, err := p.next(t, queue.Consumer, 5*time.Second)
 		if err != nil || msg == nil || string(msg.Data()) != c.data || msg.Subject() != queue.ReadySubject(0) {
 			t.Fatalf("message %d is %+v, %v; want %s", i, msg, err, c.data)
 		}
@@ -92,11 +95,11 @@ func TestPuller(t *testing.T) {
 	}
 	for _, wait := range []time.Duration{0, 100 * time.Millisecond} {
 		begun := time.Now()
-		if msg, err := p.next(wait); msg != nil || err != nil || time.Since(begun) > wait+time.Second {
+		if msg, err := p.next(t, queue.Consumer, wait); msg != nil || err != nil || time.Since(begun) > wait+time.Second {
 			t.Errorf("of nothing came %v, %v after %v", msg, err, time.Since(begun))
 		}
 	}
-	if _, err := p.Next(queue.StreamName(0), "nobody", 5*time.Second); !errors.Is(err, nats.ErrNoResponders) {
+	if _, err := p.next(t, "nobody", 5*time.Second); !errors.Is(err, nats.ErrNoResponders) {
 		t.Errorf("a consumer that is missing: %v", err)
 	}
 	consumer, err := p.js.Consumer(t.Context(), queue.StreamName(0), queue.Consumer)
@@ -112,7 +115,7 @@ func TestPullerOverASlowLine(t *testing.T) {
 	p := newPulled(t, "one", "two")
 	p.line.holdFor(4 * time.Second)
 	for _, data := range []string{"one", "two"} {
-		msg, err := p.next(0)
+		msg, err := p.next(t, queue.Consumer, 0)
 		if err != nil || msg == nil || string(msg.Data()) != data {
 			t.Fatalf("got %v, %v; want %s", msg, err, data)
 		}
@@ -121,8 +124,39 @@ func TestPullerOverASlowLine(t *testing.T) {
 		}
 		must(t, msg.DoubleAck(t.Context()))
 	}
-	if left := p.Close(); len(left) != 0 {
-		t.Errorf("%d messages are left", len(left))
+	must(t, p.Close())
+}
+
+// A consumer that has handed out all that it may does not keep the pulls that it does
+// not answer: once it may again, it sends nobody what nobody waits for.
+func TestPullerAtABusyConsumer(t *testing.T) {
+	t.Parallel()
+	p := newPulled(t, "one", "two", "three", "four")
+	consumer, err := p.js.Consumer(t.Context(), queue.StreamName(0), queue.Consumer)
+	must(t, err)
+	cfg := consumer.CachedInfo().Config
+	cfg.MaxAckPending = 1
+	_, err = p.js.UpdateConsumer(t.Context(), queue.StreamName(0), cfg)
+	must(t, err)
+	first, err := p.next(t, queue.Consumer, 0)
+	must(t, err)
+	for range 3 {
+		if msg, err := p.next(t, queue.Consumer, 0); msg != nil || err != nil {
+			t.Fatalf("got %v, %v beside the one in hand", msg, err)
+		}
+	}
+	cfg.MaxAckPending = 100
+	consumer, err = p.js.UpdateConsumer(t.Context(), queue.StreamName(0), cfg)
+	must(t, err)
+	must(t, first.DoubleAck(t.Context()))
+	second, err := p.next(t, queue.Consumer, 0)
+	if err != nil || second == nil || string(second.Data()) != "two" {
+		t.Fatalf("got %v, %v; want two", second, err)
+	}
+	info, err := consumer.Info(t.Context())
+	must(t, err)
+	if info.NumAckPending != 1 || info.NumWaiting != 0 {
+		t.Errorf("%d messages are in hand and %d pulls wait, want 1 and 0", info.NumAckPending, info.NumWaiting)
 	}
 }
 

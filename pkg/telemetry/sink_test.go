@@ -2,7 +2,9 @@ package telemetry
 
 import (
 	"bufio"
+	"io"
 	"os"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -10,38 +12,52 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// Nobody is held up while the log is not read; what does not fit is counted, and what
-// comes after is read again. A reader that is gone costs lines alone.
-func TestSinkHoldsNobodyUp(t *testing.T) {
+// unread is a pipe of which nobody reads yet.
+func unread(t *testing.T) (reader, writer *os.File) {
+	t.Helper()
 	reader, writer, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { _, _ = reader.Close(), writer.Close() })
+	return reader, writer
+}
+
+// Nobody is held up while the log is not read. What is too much is counted at once,
+// and it is the oldest; the rest is read in order, then what comes after it.
+func TestSinkHoldsNobodyUp(t *testing.T) {
+	reader, writer := unread(t)
 	log, sink := OpenLog(Config{}, writer)
 	registry := prometheus.NewRegistry()
 	sink.Register(registry)
-	const lines = 4 * sinkLines // far more than the pipe takes, too
+	const lines, size = 2000, 10_000 // far more than is kept, and than a pipe takes
 	begun := time.Now()
-	for range lines {
-		log.Info().Msg(strings.Repeat("x", 100))
+	for n := range lines {
+		log.Info().Int("n", n).Msg(strings.Repeat("x", size))
 	}
-	if took := time.Since(begun); took > 5*time.Second {
+	if took := time.Since(begun); took > 10*time.Second {
 		t.Errorf("writing took %v", took)
 	}
+	lost := int(dropped(t, registry))
+	if kept := lines - lost; kept < sinkBytes/(size+200) || kept > sinkBytes/size+20 {
+		t.Errorf("%d lines of %d are kept", kept, lines)
+	}
 
-	log.Info().Msg("the last")
-	read := 0
-	for in := bufio.NewScanner(reader); in.Scan(); {
-		read++
-		if strings.Contains(in.Text(), "the last") {
-			break
+	in := bufio.NewScanner(reader)
+	last, read := -1, 0
+	for ; last != lines-1 && in.Scan(); read++ {
+		n := number(t, in.Text())
+		if n <= last {
+			t.Fatalf("line %d is behind line %d", n, last)
 		}
+		last = n
 	}
-	if read < sinkLines/2 || read == lines+1 {
-		t.Errorf("%d lines were read, want as many as are kept", read)
+	if read != lines-lost {
+		t.Errorf("%d lines were read and %d dropped, of %d", read, lost, lines)
 	}
-	if got, want := dropped(t, registry), float64(lines+1-read); got != want {
-		t.Errorf("%v lines are counted as dropped, want %v", got, want)
+	log.Info().Int("n", lines).Msg("")
+	if !in.Scan() || number(t, in.Text()) != lines {
+		t.Errorf("then came %q", in.Text())
 	}
 
 	if err := reader.Close(); err != nil {
@@ -49,20 +65,33 @@ func TestSinkHoldsNobodyUp(t *testing.T) {
 	}
 	log.Info().Msg("to nobody")
 	sink.Close()
-	if got, want := dropped(t, registry), float64(lines+2-read); got != want {
-		t.Errorf("without a reader %v lines are counted, want %v", got, want)
+	if got := int(dropped(t, registry)); got != lost+1 {
+		t.Errorf("without a reader %d lines are counted, want %d", got, lost+1)
 	}
+}
+
+// number is what a line has as n.
+func number(t *testing.T, line string) int {
+	t.Helper()
+	_, after, _ := strings.Cut(line, `"n":`)
+	digits, _, _ := strings.Cut(after, ",")
+	n, err := strconv.Atoi(digits)
+	if err != nil {
+		t.Fatalf("reading %.100q: %v", line, err)
+	}
+	return n
 }
 
 // What is logged last is not lost, and a reader who reads nothing is not waited for.
 func TestSinkCloses(t *testing.T) {
-	reader, writer, err := os.Pipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = reader.Close() }()
+	reader, writer := unread(t)
 	log, sink := OpenLog(Config{}, writer)
-	for range 100 {
+	read := make(chan string)
+	go func() {
+		text, _ := io.ReadAll(reader) // fails when the test does
+		read <- string(text)
+	}()
+	for range 1000 {
 		log.Info().Msg("")
 	}
 	log.Info().Msg("the last")
@@ -70,27 +99,19 @@ func TestSinkCloses(t *testing.T) {
 	if err := writer.Close(); err != nil {
 		t.Fatal(err)
 	}
-	last := ""
-	for in := bufio.NewScanner(reader); in.Scan(); {
-		last = in.Text()
-	}
-	if !strings.Contains(last, "the last") {
-		t.Errorf("the last line is %q", last)
+	if text := <-read; strings.Count(text, "\n") != 1001 || !strings.HasSuffix(text, "\"the last\"}\n") {
+		t.Errorf("%d lines were read", strings.Count(text, "\n"))
 	}
 
-	silent, writer, err := os.Pipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = silent.Close() }()
+	_, writer = unread(t)
 	log, sink = OpenLog(Config{}, writer)
-	for range sinkLines {
-		log.Info().Msg(strings.Repeat("x", 100))
-	}
-	begun := time.Now()
-	sink.Close()
-	if took := time.Since(begun); took < sinkPatience || took > 5*sinkPatience {
-		t.Errorf("a reader who does not read was waited for for %v", took)
+	log.Info().Msg(strings.Repeat("x", 1<<20))
+	for what, end := range map[string]func(){"the sink": sink.Close, "the last words": func() { LastWords(writer, "ended") }} {
+		begun := time.Now()
+		end()
+		if took := time.Since(begun); took < sinkPatience || took > 5*sinkPatience {
+			t.Errorf("%s waited for %v for a reader who does not read", what, took)
+		}
 	}
 }
 

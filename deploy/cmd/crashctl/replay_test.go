@@ -166,7 +166,8 @@ func TestReplayIsInterrupted(t *testing.T) {
 	}
 	command, _, _ = strings.Cut(command, "\n")
 	_, name, _ := strings.Cut(command, "--resume ")
-	requireWords(t, crashctl(t, p.environ, "status").out, "stream CRASHES_0: replay "+strings.Fields(name)[0]+" is at work, or was interrupted")
+	name, _, _ = strings.Cut(name, " ")
+	requireWords(t, crashctl(t, p.environ, "status").out, "stream CRASHES_0: replay "+name+" is at work, or was interrupted")
 	before := strings.Fields(p.which(t))
 	loseAll() // so that what is stored twice is seen
 	begun := time.Now()

@@ -75,7 +75,7 @@ func (s *Stream) attention() []string {
 		case r.Offline:
 			add("stream %s: replica %s is offline, last seen %s ago", s.Name, r.Server, r.SeenSeconds)
 		case r.SeenSeconds > silentSeconds:
-			add("stream %s: replica %s is silent, last seen %s ago: it hangs, or its line does", s.Name, r.Server, r.SeenSeconds)
+			add("stream %s: replica %s is silent, last seen %s ago: it hangs, has fallen behind, or its line is broken", s.Name, r.Server, r.SeenSeconds)
 		}
 	}
 	for _, c := range s.Copies {

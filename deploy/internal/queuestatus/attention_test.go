@@ -32,7 +32,7 @@ func TestAttention(t *testing.T) {
 		"stream CRASHES_0: replica n2 is offline, last seen 1m30s ago": func(s *Status) {
 			s.Partitions[0].Stream.Replicas[0] = Replica{Server: "n2", Offline: true, SeenSeconds: 90}
 		},
-		"stream CRASHES_0: replica n2 is silent, last seen 16s ago: it hangs, or its line does": func(s *Status) {
+		"stream CRASHES_0: replica n2 is silent, last seen 16s ago: it hangs, has fallen behind, or its line is broken": func(s *Status) {
 			s.Partitions[0].Stream.Replicas[0] = Replica{Server: "n2", Current: true, SeenSeconds: 16}
 		},
 		"stream CRASHES_0 is 91% full, and refuses what does not fit: uploaders make room, or crashctl stream apply with a larger NATS_STREAM_MAX_BYTES": func(s *Status) {

@@ -214,9 +214,6 @@ func readPartition(ctx context.Context, js jetstream.JetStream, p int, cfg queue
 		out.Consumer.State = Missing
 		return out, nil
 	}
-	if out.Others, err = readOtherConsumers(ctx, stream); err != nil {
-		return out, fmt.Errorf("the consumers of %s: %w", out.Stream.Name, because(ctx, err))
-	}
 	info, err := out.Consumer.read(ctx, js, out.Stream.Name, queue.ConsumerConfig(p, cfg))
 	if err != nil {
 		return out, fmt.Errorf("consumer %s of %s: %w", out.Consumer.Name, out.Stream.Name, because(ctx, err))
@@ -238,6 +235,10 @@ func readPartition(ctx context.Context, js jetstream.JetStream, p int, cfg queue
 		}
 		// A report may have come after the clock was read.
 		b.OldestSeconds = new(seconds(max(0, out.flow.at.Sub(oldest.Time))))
+	}
+	// The last question: the server takes its time over consumers without a leader.
+	if out.Others, err = readOtherConsumers(ctx, stream); err != nil {
+		return out, fmt.Errorf("the other consumers of %s: %w", out.Stream.Name, because(ctx, err))
 	}
 	return out, nil
 }

@@ -226,23 +226,16 @@ func (r *Run) reason(ctx context.Context) string {
 
 // stream replays the extent of one stream.
 func (r *Run) stream(ctx context.Context, e Extent) error {
-	s := &replaying{Run: r, extent: e, reader: queue.NewReader(r.js.Conn()), consumer: r.consumers[e.Stream]}
+	pullers, err := queue.NewPullers(r.js.Conn())
+	if err != nil {
+		return err
+	}
+	s := &replaying{Run: r, extent: e, reader: queue.NewReader(r.js.Conn()), consumer: r.consumers[e.Stream], pullers: pullers}
 	group, working := errgroup.WithContext(ctx)
 	for range workers {
-		puller, err := queue.NewPuller(r.js.Conn())
-		if err != nil {
-			return errors.Join(err, group.Wait())
-		}
-		group.Go(func() error {
-			defer func() {
-				for _, msg := range puller.Close() {
-					_ = msg.Nak() // otherwise it comes again after the ack wait
-				}
-			}()
-			return s.work(working, puller)
-		})
+		group.Go(func() error { return s.work(working) })
 	}
-	return group.Wait()
+	return errors.Join(group.Wait(), pullers.Close())
 }
 
 // replaying is a stream that is being replayed.
@@ -252,11 +245,12 @@ type replaying struct {
 	extent   Extent
 	reader   *queue.Reader
 	consumer jetstream.Consumer
+	pullers  *queue.Pullers
 	past     atomic.Bool // a message behind the window was seen
 }
 
 // work takes one report after another until all are acknowledged.
-func (r *replaying) work(ctx context.Context, puller *queue.Puller) error {
+func (r *replaying) work(ctx context.Context) error {
 	for ctx.Err() == nil {
 		if r.Progress.Waiting.Load() != nil || r.past.Load() {
 			pause(ctx, lookEvery)
@@ -264,7 +258,7 @@ func (r *replaying) work(ctx context.Context, puller *queue.Puller) error {
 		if r.Progress.Waiting.Load() != nil {
 			continue
 		}
-		msg, err := r.next(ctx, puller)
+		msg, err := r.next(ctx)
 		if msg != nil {
 			r.handle(ctx, msg)
 			if !r.past.Load() {
@@ -282,11 +276,13 @@ func (r *replaying) work(ctx context.Context, puller *queue.Puller) error {
 }
 
 // next returns a message, or nil when there is none at the moment.
-func (r *replaying) next(ctx context.Context, puller *queue.Puller) (jetstream.Msg, error) {
+func (r *replaying) next(ctx context.Context) (jetstream.Msg, error) {
 	if !r.js.Conn().IsConnected() {
 		return nil, nats.ErrDisconnected
 	}
-	msg, err := puller.Next(r.extent.Stream, r.consumer.CachedInfo().Name, pullWait)
+	msg, err := r.pullers.Take(ctx, func(p *queue.Puller) (jetstream.Msg, error) {
+		return p.Next(r.extent.Stream, r.consumer.CachedInfo().Name, pullWait)
+	})
 	if msg != nil && ctx.Err() != nil {
 		_ = msg.Nak()
 		return nil, ctx.Err()

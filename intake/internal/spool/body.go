@@ -168,14 +168,14 @@ func (b *Body) more() ([]byte, error) {
 		}
 		return b.extraPiece(Window), nil
 	}
-	b.blocks = append(b.blocks, block)
 	if err := b.store.file.write(b.window, block); err != nil {
-		b.store.failed(err)
+		b.store.failed(err, block)
 		if !b.store.take(Window, need) {
 			return nil, err
 		}
 		return b.extraPiece(Window), nil
 	}
+	b.blocks = append(b.blocks, block)
 	b.pieces[b.inside].memory, b.pieces[b.inside].block = nil, block
 	b.inside = len(b.pieces)
 	return b.window, nil

@@ -124,11 +124,13 @@ func (s *Store) Usage() (memory, file int64) {
 // alone that find no memory, of which there may be few.
 const troubleFor = time.Minute
 
-// failed remembers that the file failed.
-func (s *Store) failed(err error) {
+// failed remembers that the file failed, and takes the block back that it failed at.
+func (s *Store) failed(err error, block int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.failure, s.failedAt = err, time.Now()
+	s.inFile -= Window
+	s.file.giveBack([]int64{block})
 }
 
 // Check says why the file could not be written to lately, wrapping ErrFile. While
