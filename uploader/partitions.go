@@ -173,22 +173,23 @@ func (u *Uploader) take(ctx context.Context) (jetstream.Msg, error) {
 
 // round asks one partition after the other, and then waits at the first.
 func round(ctx context.Context, p *queue.Puller, parts []jetstream.Consumer) (jetstream.Msg, error) {
-	next := func(i int, wait time.Duration) (jetstream.Msg, error) {
-		info := parts[i].CachedInfo()
+	next := func(from jetstream.Consumer, wait time.Duration) (jetstream.Msg, error) {
+		info := from.CachedInfo()
 		return p.Next(info.Stream, info.Name, wait)
 	}
+	asked := parts
+	if len(parts) == 1 {
+		asked = nil // waiting asks too
+	}
 	var errs []error
-	for i := range parts {
-		if len(parts) == 1 {
-			break // waiting asks too
-		}
-		msg, err := next(i, 0)
+	for _, from := range asked {
+		msg, err := next(from, 0)
 		if msg != nil || ctx.Err() != nil {
 			return msg, nil
 		}
 		errs = append(errs, err)
 	}
-	msg, err := next(0, pullWait)
+	msg, err := next(parts[0], pullWait)
 	if msg != nil {
 		return msg, nil
 	}

@@ -5,11 +5,11 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/dustin/go-humanize"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/yagi-crash/yagi/deploy/internal/replay"
 	"github.com/yagi-crash/yagi/pkg/queue"
 )
 
@@ -21,18 +21,9 @@ type Other struct {
 	Behind uint64 `json:"behind"`
 }
 
-// Replay returns the name of the replay that the consumer belongs to, for crashctl
-// replay --resume; empty when it belongs to none.
-func (o *Other) Replay() string {
-	if parts := strings.SplitN(o.Name, "-", 3); len(parts) == 3 && parts[0] == "replay" {
-		return parts[2]
-	}
-	return ""
-}
-
 // String says what it does to the stream.
 func (o *Other) String() string {
-	if run := o.Replay(); run != "" { // what is behind its window is counted too
+	if run := replay.RunOf(o.Name); run != "" { // what is behind its window is counted too
 		return "replay " + run + " is at work, or was interrupted: nothing is trimmed that it has yet to read, for an hour after its last step at the most"
 	}
 	return fmt.Sprintf("consumer %s has yet to acknowledge %s message(s), and nothing is trimmed from the first of them on: remove it if nobody needs it",

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -39,7 +40,20 @@ func (p *Plan) consumer(run string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("writing the plan: %w", err)
 	}
-	return fmt.Sprintf("replay-%.12x-%s", sha256.Sum256(text), run), nil
+	return fmt.Sprintf("%s%.12x-%s", prefix, sha256.Sum256(text), run), nil
+}
+
+// prefix begins the names of the consumers of every replay.
+const prefix = "replay-"
+
+// RunOf returns the name of the run that a consumer of this name belongs to; empty
+// when it belongs to none.
+func RunOf(consumer string) string {
+	if rest, ok := strings.CutPrefix(consumer, prefix); ok {
+		_, run, _ := strings.Cut(rest, "-")
+		return run
+	}
+	return ""
 }
 
 // chosen tells whether the plan is about this ready message. One that says nothing
