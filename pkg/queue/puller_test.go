@@ -3,6 +3,7 @@ package queue_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"strings"
@@ -68,31 +69,35 @@ func (p *pulled) next(t *testing.T, consumer string, wait time.Duration) (jetstr
 	})
 }
 
-// What the consumer has is handed out once, and may be told what became of it.
+// What the consumer has is handed out until it is settled, and may be told what became
+// of it. In which order a message comes again is the server's affair.
 func TestPuller(t *testing.T) {
 	t.Parallel()
 	p := newPulled(t, "one", "two", "three")
-	for i, c := range []struct {
-		data      string
-		delivered uint64
-		tell      func(jetstream.Msg) error
-	}{
-		{"one", 1, func(m jetstream.Msg) error { return m.DoubleAck(t.Context()) }},
-		{"two", 1, jetstream.Msg.Nak},
-		{"two", 2, func(m jetstream.Msg) error { return errors.Join(m.InProgress(), m.Ack()) }},
-		{"three", 1, func(m jetstream.Msg) error { return m.NakWithDelay(time.Millisecond) }},
-		{"three", 2, func(m jetstream.Msg) error { return m.TermWithReason("enough") }},
-	} {
+	tell := map[string]func(jetstream.Msg) error{
+		"one 1":   func(m jetstream.Msg) error { return m.DoubleAck(t.Context()) },
+		"two 1":   jetstream.Msg.Nak,
+		"two 2":   func(m jetstream.Msg) error { return errors.Join(m.InProgress(), m.Ack()) },
+		"three 1": func(m jetstream.Msg) error { return m.NakWithDelay(time.Millisecond) },
+		"three 2": func(m jetstream.Msg) error { return m.TermWithReason("enough") },
+	}
+	for len(tell) > 0 {
 		msg, err := p.next(t, queue.Consumer, 5*time.Second)
-		if err != nil || msg == nil || string(msg.Data()) != c.data || msg.Subject() != queue.ReadySubject(0) {
-			t.Fatalf("message %d is %+v, %v; want %s", i, msg, err, c.data)
+		if err != nil || msg == nil || msg.Subject() != queue.ReadySubject(0) {
+			t.Fatalf("got %+v, %v while %d answers are to be given", msg, err, len(tell))
 		}
 		meta, err := msg.Metadata()
-		if err != nil || meta.NumDelivered != c.delivered || meta.Stream != queue.StreamName(0) || time.Since(meta.Timestamp) > time.Minute {
-			t.Errorf("message %d: %+v, %v", i, meta, err)
+		if err != nil || meta.Stream != queue.StreamName(0) || time.Since(meta.Timestamp) > time.Minute {
+			t.Fatalf("%s: %+v, %v", msg.Data(), meta, err)
 		}
-		must(t, c.tell(msg))
+		delivered := fmt.Sprintf("%s %d", msg.Data(), meta.NumDelivered)
+		if tell[delivered] == nil {
+			t.Fatalf("%s came once more, or out of turn", delivered)
+		}
+		must(t, tell[delivered](msg))
+		delete(tell, delivered)
 	}
+	p.awaitSettled(t)
 	for _, wait := range []time.Duration{0, 100 * time.Millisecond} {
 		begun := time.Now()
 		if msg, err := p.next(t, queue.Consumer, wait); msg != nil || err != nil || time.Since(begun) > wait+time.Second {
@@ -102,10 +107,21 @@ func TestPuller(t *testing.T) {
 	if _, err := p.next(t, "nobody", 5*time.Second); !errors.Is(err, nats.ErrNoResponders) {
 		t.Errorf("a consumer that is missing: %v", err)
 	}
-	consumer, err := p.js.Consumer(t.Context(), queue.StreamName(0), queue.Consumer)
-	must(t, err)
-	if info := consumer.CachedInfo(); info.NumAckPending+int(info.NumPending) != 0 {
-		t.Errorf("not settled: %+v", info)
+}
+
+// awaitSettled waits until the server has taken all answers: it does so beside the pulls.
+func (p *pulled) awaitSettled(t *testing.T) {
+	t.Helper()
+	for limit := time.Now().Add(10 * time.Second); ; <-time.After(10 * time.Millisecond) {
+		consumer, err := p.js.Consumer(t.Context(), queue.StreamName(0), queue.Consumer)
+		must(t, err)
+		info := consumer.CachedInfo()
+		if info.NumAckPending+int(info.NumPending) == 0 {
+			return
+		}
+		if time.Now().After(limit) {
+			t.Fatalf("not settled: %+v", info)
+		}
 	}
 }
 
