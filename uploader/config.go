@@ -16,8 +16,9 @@ type Config struct {
 	// is for operators: clients have no business there.
 	AdminAddr string `env:"UPLOADER_ADMIN_ADDR" envDefault:":8002"`
 	// Workers is how many reports are in hand at a time, each held in memory
-	// whole: up to 8 MB in its message, or else out of UPLOADER_MEMORY_BUDGET. All
-	// uploaders' workers together, times 1.5, must not exceed NATS_MAX_ACK_PENDING.
+	// whole: up to 8 MB in its message, or else out of UPLOADER_MEMORY_BUDGET. The
+	// process keeps within both together, unless GOMEMLIMIT is set. All uploaders'
+	// workers together, times 1.5, must not exceed NATS_MAX_ACK_PENDING.
 	Workers int `env:"UPLOADER_WORKERS" envDefault:"16"`
 	// MemoryBudget is the memory for reports larger than a message, which arrive
 	// in chunks. A worker waits until there is enough of it; a report larger than
@@ -77,6 +78,16 @@ func Load(environ []string) (Config, error) {
 	var cfg Config
 	err := settings.Load(environ, &cfg)
 	return cfg, err
+}
+
+// leastHeap is what an uploader needs beside the reports in hand, in bytes.
+const leastHeap = 64 << 20
+
+// HeapLimit is what the process should keep its heap within, in bytes: what the reports
+// in hand may take together. They rarely do: a worker with a report in chunks has none
+// in a message.
+func (c *Config) HeapLimit() int64 {
+	return max(leastHeap, int64(c.MemoryBudget)+int64(c.Workers)*queue.MaxPayload)
 }
 
 // maxWorkers keeps a slip of the keyboard from taking all memory: a report may

@@ -76,6 +76,34 @@ func TestLargestReportsAtOnceTakeLittleMemory(t *testing.T) {
 	}
 }
 
+// A backlog of reports that just fit into a message, and of such that do not: the
+// uploader has as many in hand as it has workers, and keeps within its memory.
+func TestBacklogOfLargeReportsTakesLittleMemory(t *testing.T) {
+	s := startSystem(t)
+	s.uploader.kill()
+	book := newLedger()
+	var clients sync.WaitGroup
+	for n := range 4 {
+		clients.Go(func() {
+			c := newClient(s.url, 23, n)
+			for range 18 {
+				book.post(t, c, c.bytes(7_900_000))
+			}
+			for range 6 {
+				book.post(t, c, c.bytes(20_000_000))
+			}
+		})
+	}
+	clients.Wait()
+	s.uploader.start()
+	book.audit(t, s.bucket, 2*time.Minute)
+	if got := peakRSS(t, s.uploader.cmd.Process.Pid) >> 20; got > 256 {
+		t.Errorf("%s had %d MiB, want at most 256", s.uploader.name, got)
+	} else {
+		t.Logf("%s had %d MiB at the most", s.uploader.name, got)
+	}
+}
+
 // reports counts the reports in the bucket.
 func (b *bucket) reports(t *testing.T) int {
 	t.Helper()

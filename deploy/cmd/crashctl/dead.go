@@ -372,12 +372,16 @@ func (s *session) eachLetter(ctx context.Context, c *choice, do func(context.Con
 	}
 	failed := 0
 	for _, d := range chosen {
-		if err := do(ctx, l, d); err != nil {
-			failed++
-			say(s.out, "failed:", d.Name()+":", cmp.Or(context.Cause(ctx), err))
-		}
-		if ctx.Err() != nil {
+		err := do(ctx, l, d)
+		if ctx.Err() != nil { // also when that is why do failed
 			break
+		}
+		switch {
+		case errors.Is(err, deadletters.ErrGone):
+			say(s.out, "gone:", d.Name()+":", err)
+		case err != nil:
+			failed++
+			say(s.out, "failed:", d.Name()+":", err)
 		}
 	}
 	if len(chosen) == 0 {

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -199,6 +201,58 @@ func TestDeadRequeue(t *testing.T) {
 		}
 	}
 	requireMessages(t, g.js, 1+5+1) // the broken one with what there is of its chunks, and the unreadable one
+}
+
+// Two people requeue the same dead letters, and one of them is later: nothing failed.
+func TestDeadLettersThatSomebodyElseHasTaken(t *testing.T) {
+	g := bury(t)
+	letters, err := deadletters.Open(t.Context(), g.js)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stale := g.list(t)
+	if got := crashctl(t, g.environ, "dead", "requeue", "--class", "denied", "--yes"); got.code != 0 {
+		t.Fatalf("%+v", got)
+	}
+	if got := crashctl(t, g.environ, "dead", "drop", "--class", "refused", "--yes"); got.code != 0 {
+		t.Fatalf("%+v", got)
+	}
+	for _, class := range []string{"denied", "refused"} {
+		if err := letters.Requeue(t.Context(), stale[class], 1); !errors.Is(err, deadletters.ErrGone) {
+			t.Errorf("requeueing one that is gone: %v", err)
+		}
+		if err := letters.Drop(t.Context(), stale[class]); err != nil {
+			t.Errorf("dropping one that is gone: %v", err)
+		}
+	}
+	take(t, g.js, 0)
+	if got := crashctl(t, g.environ, "status", "--json"); !strings.Contains(got.out, `"pending": 0`) {
+		t.Errorf("the queue has more than the one that was put back: %s", got.out)
+	}
+}
+
+// An interruption is none of the letter's fault, which stays.
+func TestDeadRequeueInterrupted(t *testing.T) {
+	g := bury(t)
+	g.bury(t, g.chunked(t, sealed(t, 300_000)), "other", "the store says no")
+	ctx, interrupt := context.WithCancel(t.Context())
+	defer interrupt()
+	first, err := g.js.Conn().Subscribe(queue.ChunkSubject(0), func(*nats.Msg) { interrupt() })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(first.AutoUnsubscribe(1), g.js.Conn().Flush()); err != nil {
+		t.Fatal(err)
+	}
+	var out, errs strings.Builder
+	code := run(ctx, []string{"dead", "requeue", "--class", "other", "--yes"}, g.environ, &out, &errs)
+	if code == 0 || strings.Contains(out.String(), "failed") || len(g.list(t)) != 5 {
+		t.Errorf("code %d, %s %s, %d letters", code, out.String(), errs.String(), len(g.list(t)))
+	}
+	requireWords(t, out.String()+errs.String(), "interrupted")
+	if got := crashctl(t, g.environ, "dead", "requeue", "--class", "other", "--yes"); got.code != 0 || len(g.list(t)) != 4 {
+		t.Errorf("a second time: %+v", got)
+	}
 }
 
 func TestDeadDrop(t *testing.T) {

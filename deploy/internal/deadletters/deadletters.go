@@ -42,6 +42,10 @@ type Letter struct {
 	newer  bool // of a format that this release does not read
 }
 
+// ErrGone means that somebody else has requeued or dropped a dead letter since it was
+// listed.
+var ErrGone = errors.New("it is no dead letter any more")
+
 // Letters are the dead letters of a server.
 type Letters struct {
 	js     jetstream.JetStream
@@ -91,9 +95,20 @@ func letterOf(m *scan.Message) Letter {
 // Requeue puts a dead letter back into the queue, into the partition where it was
 // or, if that is no more, the one of n that it belongs to; then it removes it. A
 // second Requeue within queue.DuplicateWindow, because the first could not remove
-// it, puts nothing back. The error wraps queue.ErrDamaged, queue.ErrIncomplete or
-// queue.ErrVersion when no uploader could read it.
+// it, puts nothing back. The error wraps ErrGone, or queue.ErrDamaged,
+// queue.ErrIncomplete or queue.ErrVersion when no uploader could read it.
 func (l *Letters) Requeue(ctx context.Context, letter Letter, n int) error {
+	err := l.putBack(ctx, letter, n)
+	if err == nil {
+		return l.Drop(ctx, letter)
+	}
+	if l.gone(ctx, letter.Sequence) {
+		return ErrGone
+	}
+	return err
+}
+
+func (l *Letters) putBack(ctx context.Context, letter Letter, n int) error {
 	body, err := l.message(ctx, letter.Sequence)
 	if err != nil {
 		return err
@@ -109,10 +124,7 @@ func (l *Letters) Requeue(ctx context.Context, letter Letter, n int) error {
 		return fmt.Errorf("looking for %s: %w", letter.From, err)
 	}
 	name := fmt.Sprintf("requeued-%d-%d", letter.Sequence, letter.Stored.UnixNano())
-	if err := l.copier.Requeue(ctx, letter.header, body, p, name); err != nil {
-		return err
-	}
-	return l.Drop(ctx, letter)
+	return l.copier.Requeue(ctx, letter.header, body, p, name)
 }
 
 // Readable returns the error with which Requeue would refuse the letter: no uploader
@@ -134,7 +146,7 @@ func (l *Letters) Drop(ctx context.Context, letter Letter) error {
 		if seq == 0 {
 			continue
 		}
-		if err := l.stream.DeleteMsg(ctx, seq); err != nil && !gone(err) {
+		if err := l.stream.DeleteMsg(ctx, seq); err != nil && !l.gone(ctx, seq) {
 			errs = append(errs, fmt.Errorf("removing message %d of %s: %w", seq, queue.DeadLetterStream, err))
 		}
 	}
@@ -184,10 +196,9 @@ func (l *Letters) message(ctx context.Context, seq uint64) ([]byte, error) {
 	return data, nil
 }
 
-// codeNoMessage is the server's code for the removal of what is not there.
-const codeNoMessage jetstream.ErrorCode = 10057
-
-func gone(err error) bool {
-	api, ok := errors.AsType[*jetstream.APIError](err)
-	return ok && slices.Contains([]jetstream.ErrorCode{codeNoMessage, jetstream.JSErrCodeMessageNotFound}, api.ErrorCode)
+// gone asks whether a message is not there. (Why one cannot be removed the client
+// library says in words alone.)
+func (l *Letters) gone(ctx context.Context, seq uint64) bool {
+	_, err := l.message(ctx, seq)
+	return errors.Is(err, queue.ErrIncomplete)
 }

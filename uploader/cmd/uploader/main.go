@@ -14,6 +14,10 @@ import (
 	"github.com/yagi-crash/yagi/uploader"
 )
 
+// gcPercent is Go's own: most of what is in use are reports, and the limit of the
+// heap leaves no room for as much garbage.
+const gcPercent = 100
+
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop)   // a second signal ends the process at once
@@ -29,6 +33,7 @@ func run(ctx context.Context, environ []string, out io.Writer) error {
 	if err != nil {
 		return err
 	}
+	settings.BoundHeap(cfg.HeapLimit(), gcPercent)
 	log, sink := telemetry.OpenLog(cfg.Log, out)
 	defer sink.Close()
 	log = log.With().Str("tier", "uploader").Logger()
