@@ -30,6 +30,7 @@ type metrics struct {
 	attempts    *prometheus.CounterVec // by answer
 	publish     prometheus.Histogram
 	inflight    prometheus.Gauge
+	lost        prometheus.Counter
 	panics      prometheus.Counter
 }
 
@@ -71,6 +72,10 @@ func newMetrics(reg prometheus.Registerer, inflightLimit int64) *metrics {
 		}),
 		inflight: auto.NewGauge(prometheus.GaugeOpts{
 			Name: "intake_publish_inflight_bytes", Help: "Bytes on their way to the queue.",
+		}),
+		lost: auto.NewCounter(prometheus.CounterOpts{
+			Name: "intake_acknowledged_lost_total",
+			Help: "Messages that the queue had acknowledged and has no more, at the least, as its sequences tell that go back.",
 		}),
 		panics: auto.NewCounter(prometheus.CounterOpts{
 			Name: "intake_panics_total", Help: "Requests that ended in a panic.",

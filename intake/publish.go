@@ -13,6 +13,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"github.com/rs/zerolog"
 	"golang.org/x/sync/semaphore"
 
 	"github.com/yagi-crash/yagi/pkg/crash"
@@ -55,7 +56,9 @@ type jetStreamQueue struct {
 	windows    sync.Pool     // of *[]byte: the same of chunks, room for chunksOnTheWay of them
 	large      chan struct{} // turns of reports in chunks
 	metrics    *metrics
+	log        zerolog.Logger
 	promises   promises
+	tails      tails
 	// unsafe are the partitions to which nothing may be promised, and why.
 	unsafe atomic.Pointer[map[int]error]
 }
@@ -181,13 +184,29 @@ func (q *jetStreamQueue) attempt(ctx context.Context, msg *nats.Msg, p int) (ack
 	ctx, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
 	err = nats.ErrDisconnected
+	before := q.tails.now(p)
 	if q.nc.IsConnected() { // nats.go keeps some memory of every request that it cannot send
 		ack, err = q.js.PublishMsg(ctx, msg,
 			jetstream.WithExpectStream(queue.StreamName(p)), // never into a stream that is not ours
 			jetstream.WithRetryAttempts(0))
 	}
 	q.metrics.attempts.WithLabelValues(string(classify(err))).Inc()
+	if err == nil {
+		q.seen(p, before, ack)
+	}
 	return ack, err
+}
+
+// seen tells people when an ack shows that partition p has lost what it had acknowledged.
+func (q *jetStreamQueue) seen(p int, before tail, ack *jetstream.PubAck) {
+	lost := q.tails.acknowledged(p, before, ack)
+	if lost == 0 {
+		return
+	}
+	q.metrics.lost.Add(float64(lost))
+	q.log.Error().Str("stream", queue.StreamName(p)).Uint64("had_acknowledged", before.sequence).
+		Uint64("acknowledges_now", ack.Sequence).Uint64("lost_at_least", lost).
+		Msg("the queue has lost reports that it had acknowledged, or its stream was made anew")
 }
 
 // answer is what an attempt came to.

@@ -264,7 +264,7 @@ func (s *Server) queue(nc *nats.Conn, js jetstream.JetStream, m *metrics) *jetSt
 	return &jetStreamQueue{
 		nc: nc, js: js, partitions: s.cfg.NATS.Partitions, timeout: s.cfg.PublishTimeout,
 		inflight: semaphore.NewWeighted(int64(s.cfg.PublishInflight)), capacity: int64(s.cfg.PublishInflight),
-		large: make(chan struct{}, largeAtOnce), promises: promises{step: "promised"}, metrics: m,
+		large: make(chan struct{}, largeAtOnce), promises: promises{step: "promised"}, metrics: m, log: s.log,
 	}
 }
 
