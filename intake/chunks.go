@@ -30,8 +30,9 @@ var (
 	// errGiveUp means that another attempt would come to the same.
 	errGiveUp = errors.New("giving up")
 	// errAnew means that the stream was made anew, or somebody removed messages from
-	// it, and chunks that it had acknowledged went with that.
-	errAnew = errors.New("the stream was made anew or purged")
+	// it, or its server was restarted and may have, and that chunks which it had
+	// acknowledged went with that.
+	errAnew = errors.New("the stream was made anew or purged, or its server restarted")
 	// errNotSeen means that it is not known at the moment which stream there is.
 	errNotSeen = errors.New("the stream cannot be looked at")
 )
@@ -46,6 +47,7 @@ type chunked struct {
 
 	partition int                   // where acked lie
 	began     time.Time             // before the first of acked
+	server    string                // the run of it that acked came from
 	stream    *jetstream.StreamInfo // that acked lie in, as it was before the first of them
 	// acked are the stream sequences of the chunks, 0 where there is none yet.
 	acked []uint64
@@ -80,7 +82,7 @@ func (q *jetStreamQueue) publishChunked(ctx context.Context, s *crash.Sealed) er
 // send publishes what partition p has not acknowledged yet: first the chunks,
 // then, once it has them all, the ready message.
 func (c *chunked) send(ctx context.Context, p int) (heard bool, err error) {
-	if p != c.partition {
+	if p != c.partition || queue.Moved(c.q.nc, c.server) {
 		if err := c.begin(ctx, p); err != nil {
 			return false, err
 		}
@@ -99,12 +101,14 @@ func (c *chunked) send(ctx context.Context, p int) (heard bool, err error) {
 
 // begin turns to partition p, which has nothing yet.
 func (c *chunked) begin(ctx context.Context, p int) error {
+	server := c.q.nc.ConnectedServerId()
 	stream, err := c.q.info(ctx, p)
 	if err != nil {
 		return err
 	}
 	chunks := (c.report.Size() + int64(c.size) - 1) / int64(c.size)
-	c.partition, c.began, c.stream, c.acked = p, time.Now(), stream, make([]uint64, chunks)
+	c.partition, c.began, c.acked = p, time.Now(), make([]uint64, chunks)
+	c.server, c.stream = server, stream
 	return nil
 }
 
@@ -123,7 +127,7 @@ func (q *jetStreamQueue) info(ctx context.Context, p int) (*jetstream.StreamInfo
 // and not one whose sequences mean other messages; and nothing went from it but
 // what lay before them. The trimmer takes nothing so young.
 func (c *chunked) holds(now *jetstream.StreamInfo) bool {
-	return now.Created.Equal(c.stream.Created) && now.State.FirstSeq <= slices.Min(c.acked) &&
+	return !queue.Moved(c.q.nc, c.server) && now.Created.Equal(c.stream.Created) && now.State.FirstSeq <= slices.Min(c.acked) &&
 		now.State.NumDeleted <= c.stream.State.NumDeleted
 }
 
@@ -131,6 +135,9 @@ func (c *chunked) holds(now *jetstream.StreamInfo) bool {
 // they are in its own stream. The stream and the first chunk are part of its Msg-Id, so
 // that the server does not take it for one that was published before with other chunks.
 func (c *chunked) sendReady(ctx context.Context) error {
+	if queue.Moved(c.q.nc, c.server) {
+		return errAnew
+	}
 	if err := c.inTime(); err != nil {
 		return err
 	}
