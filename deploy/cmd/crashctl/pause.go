@@ -50,10 +50,13 @@ func (c *pauseUploads) Run(ctx context.Context, s *session) error {
 	if c.For <= 0 || c.For > longestPause {
 		return fmt.Errorf("--for has to be above 0 and up to %s, not %s", longestPause, c.For)
 	}
-	until := time.Now().Add(c.For)
-	what := "pause uploads from %s until " + until.Format(pauseTime)
-	return s.eachConsumer(ctx, c.Yes, what, func(ctx context.Context, js jetstream.JetStream, stream string) error {
-		_, err := js.PauseConsumer(ctx, stream, queue.Consumer, until)
+	what := "pause uploads from %s until " + time.Now().Add(c.For).Format(pauseTime)
+	return s.eachConsumer(ctx, c.Yes, what, func(ctx context.Context, js jetstream.JetStream, info *jetstream.ConsumerInfo) error {
+		until := info.TimeStamp.Add(c.For) // on the server's clock, which may differ from this machine's
+		answer, err := js.PauseConsumer(ctx, info.Stream, queue.Consumer, until)
+		if err == nil && !answer.Paused {
+			err = errors.New("the server has not paused it")
+		}
 		return err
 	})
 }
@@ -75,15 +78,15 @@ Examples:
 
 // Run resumes each consumer or says so.
 func (c *resumeUploads) Run(ctx context.Context, s *session) error {
-	return s.eachConsumer(ctx, c.Yes, "resume uploads from %s", func(ctx context.Context, js jetstream.JetStream, stream string) error {
-		_, err := js.ResumeConsumer(ctx, stream, queue.Consumer)
+	return s.eachConsumer(ctx, c.Yes, "resume uploads from %s", func(ctx context.Context, js jetstream.JetStream, info *jetstream.ConsumerInfo) error {
+		_, err := js.ResumeConsumer(ctx, info.Stream, queue.Consumer)
 		return err
 	})
 }
 
 // eachConsumer does something to the uploaders' consumer of every stream of
 // reports that there is, or says so.
-func (s *session) eachConsumer(ctx context.Context, yes bool, what string, do func(ctx context.Context, js jetstream.JetStream, stream string) error) error { //nolint:revive // --yes is for every command that changes something
+func (s *session) eachConsumer(ctx context.Context, yes bool, what string, do func(context.Context, jetstream.JetStream, *jetstream.ConsumerInfo) error) error { //nolint:revive // --yes is for every command that changes something
 	cfg, err := load(s.environ)
 	if err != nil {
 		return err
@@ -96,9 +99,9 @@ func (s *session) eachConsumer(ctx context.Context, yes bool, what string, do fu
 	for _, stream := range streams {
 		words := fmt.Sprintf(what, stream)
 		asking, cancel := s.asking(ctx, js.Conn())
-		now, err := pausedNow(asking, js, stream)
+		info, err := uploadersOf(asking, js, stream)
 		if err == nil && yes {
-			err = do(asking, js, stream)
+			err = do(asking, js, info)
 		}
 		if err != nil {
 			err = &exit{exitTrouble, fmt.Errorf("could not %s: %w", words, cmp.Or(context.Cause(asking), err))}
@@ -108,9 +111,9 @@ func (s *session) eachConsumer(ctx context.Context, yes bool, what string, do fu
 		case err != nil:
 			return err
 		case yes:
-			say(s.out, "done:", words, now)
+			say(s.out, "done:", words, pausedNow(info))
 		default:
-			say(s.out, "would", words, now)
+			say(s.out, "would", words, pausedNow(info))
 		}
 	}
 	if !yes {
@@ -119,20 +122,24 @@ func (s *session) eachConsumer(ctx context.Context, yes bool, what string, do fu
 	return nil
 }
 
-// pausedNow says whether uploads from a stream are paused.
-func pausedNow(ctx context.Context, js jetstream.JetStream, stream string) (string, error) {
+// uploadersOf asks for the uploaders' consumer of a stream.
+func uploadersOf(ctx context.Context, js jetstream.JetStream, stream string) (*jetstream.ConsumerInfo, error) {
 	c, err := js.Consumer(ctx, stream, queue.Consumer)
 	if errors.Is(err, jetstream.ErrConsumerNotFound) {
-		return "", fmt.Errorf("consumer %s is missing: crashctl stream apply makes it", queue.Consumer)
+		return nil, fmt.Errorf("consumer %s is missing: crashctl stream apply makes it", queue.Consumer)
 	}
 	if err != nil {
-		return "", err
+		return nil, err
 	}
-	info := c.CachedInfo()
+	return c.CachedInfo(), nil
+}
+
+// pausedNow says whether uploads were paused.
+func pausedNow(info *jetstream.ConsumerInfo) string {
 	if !info.Paused {
-		return "(so far not paused)", nil
+		return "(so far not paused)"
 	}
-	return "(so far paused until " + time.Now().Add(info.PauseRemaining).Format(pauseTime) + ")", nil
+	return "(so far paused until " + time.Now().Add(info.PauseRemaining).Format(pauseTime) + ")"
 }
 
 // streams lists the streams of reports, by number; it is an error when there is

@@ -64,7 +64,7 @@ Its NATS user must be allowed to publish to $JS.API.> and to subscribe to _INBOX
 
 Exit codes:
 
-    0  all is well
+    0  all is well that was looked at
     1  something needs attention; the output says what
     2  nothing is known to be wrong, but something could not be found out:
        no connection, no answer, no permission; or wrong usage or settings

@@ -48,7 +48,7 @@ func TestStatusWhenAllIsWell(t *testing.T) {
 	if got.code != 0 || strings.Contains(got.out, "\x1b") {
 		t.Errorf("%+v", got)
 	}
-	requireWords(t, got.out, "server        devnats, nats-server 2.15.2\n", "syncs         devnats always\n", "dead letters  none\n", "\nall is well\n")
+	requireWords(t, got.out, "server        devnats, nats-server 2.15.2\n", "syncs         devnats always\n", "dead letters  none\n", "\nall is well that was looked at; what is unknown was not\n")
 }
 
 // Depth, age and size are those of what was published and not yet uploaded,

@@ -30,7 +30,11 @@ func printTable(out io.Writer, s *queuestatus.Status) error {
 	writeList(&b, "worth knowing", notes(s))
 	writeList(&b, "cannot tell", s.CannotTell)
 	writeList(&b, "needs attention", s.Attention)
-	if len(s.Attention)+len(s.CannotTell) == 0 {
+	switch unseen := s.Bucket == nil || len(s.Intakes) == 0 || len(s.Uploaders) == 0 || len(s.Sync) == 0; {
+	case len(s.Attention)+len(s.CannotTell) > 0:
+	case unseen:
+		b.WriteString("\nall is well that was looked at; what is unknown was not\n")
+	default:
 		b.WriteString("\nall is well\n")
 	}
 	_, err := io.WriteString(out, b.String())

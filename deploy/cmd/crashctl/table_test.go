@@ -106,6 +106,29 @@ needs attention:
 	}
 }
 
+// All is well only where all was looked at.
+func TestTableWhenAllIsWell(t *testing.T) {
+	for _, c := range []struct {
+		forget func(*queuestatus.Status)
+		want   string
+	}{
+		{func(*queuestatus.Status) {}, "\nall is well\n"},
+		{func(s *queuestatus.Status) { s.Bucket = nil }, "\nall is well that was looked at; what is unknown was not\n"},
+		{func(s *queuestatus.Status) { s.Intakes = nil }, "\nall is well that was looked at; what is unknown was not\n"},
+		{func(s *queuestatus.Status) { s.Uploaders = nil }, "\nall is well that was looked at; what is unknown was not\n"},
+		{func(s *queuestatus.Status) { s.Sync = nil }, "\nall is well that was looked at; what is unknown was not\n"},
+		{func(s *queuestatus.Status) { s.Attention = []string{"something"} }, "\nneeds attention:\n  something\n"},
+	} {
+		s := troubled()
+		s.Attention, s.CannotTell = nil, nil
+		c.forget(s)
+		var out strings.Builder
+		if err := printTable(&out, s); err != nil || !strings.HasSuffix(out.String(), c.want) {
+			t.Errorf("printed\n%s%v, which does not end with %s", out.String(), err, c.want)
+		}
+	}
+}
+
 // The JSON's fields are a promise to whoever reads them.
 func TestJSONFields(t *testing.T) {
 	const want = `attention
