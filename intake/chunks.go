@@ -82,7 +82,7 @@ func (q *jetStreamQueue) publishChunked(ctx context.Context, s *crash.Sealed) er
 // send publishes what partition p has not acknowledged yet: first the chunks,
 // then, once it has them all, the ready message.
 func (c *chunked) send(ctx context.Context, p int) (heard bool, err error) {
-	if p != c.partition || queue.Moved(c.q.nc, c.server) {
+	if p != c.partition || c.moved() {
 		if err := c.begin(ctx, p); err != nil {
 			return false, err
 		}
@@ -127,15 +127,23 @@ func (q *jetStreamQueue) info(ctx context.Context, p int) (*jetstream.StreamInfo
 // and not one whose sequences mean other messages; and nothing went from it but
 // what lay before them. The trimmer takes nothing so young.
 func (c *chunked) holds(now *jetstream.StreamInfo) bool {
-	return !queue.Moved(c.q.nc, c.server) && now.Created.Equal(c.stream.Created) && now.State.FirstSeq <= slices.Min(c.acked) &&
+	return !c.moved() && now.Created.Equal(c.stream.Created) && now.State.FirstSeq <= slices.Min(c.acked) &&
 		now.State.NumDeleted <= c.stream.State.NumDeleted
+}
+
+// moved tells whether the connection is to another run of a server. That one may be
+// without the last of what the other had acknowledged, if its disk kept less than it
+// said, and have given their sequences to other messages.
+func (c *chunked) moved() bool {
+	now := c.q.nc.ConnectedServerId() // empty while there is no connection
+	return now != "" && now != c.server
 }
 
 // sendReady publishes the ready message, which lists the chunks, and makes sure that
 // they are in its own stream. The stream and the first chunk are part of its Msg-Id, so
 // that the server does not take it for one that was published before with other chunks.
 func (c *chunked) sendReady(ctx context.Context) error {
-	if queue.Moved(c.q.nc, c.server) {
+	if c.moved() {
 		return errAnew
 	}
 	if err := c.inTime(); err != nil {

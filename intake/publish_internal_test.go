@@ -117,7 +117,7 @@ func TestReadyMessageInAnotherStream(t *testing.T) {
 	created := info.Created
 	for made, want := range map[time.Time]error{created: nil, created.Add(-time.Nanosecond): errAnew} {
 		info.Created = made
-		c := &chunked{q: q, report: sealed, began: time.Now(), stream: info, acked: []uint64{100}}
+		c := &chunked{q: q, report: sealed, began: time.Now(), server: q.nc.ConnectedServerId(), stream: info, acked: []uint64{100}}
 		for range 2 { // the second is a repetition to the server
 			if err := c.sendReady(t.Context()); !errors.Is(err, want) {
 				t.Errorf("got %v, want %v", err, want)

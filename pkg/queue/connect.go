@@ -194,12 +194,3 @@ func numbers(version string) (n [3]int) {
 	_, _ = fmt.Sscanf(version, "%d.%d.%d", &n[0], &n[1], &n[2])
 	return n
 }
-
-// Moved tells whether nc is connected to another run of a server than the one of that
-// ConnectedServerId. That one may be without the last of what the other had
-// acknowledged, if its disk kept less than it said, and have given their sequences to
-// other messages; while nc is not connected nothing is known.
-func Moved(nc *nats.Conn, server string) bool {
-	now := nc.ConnectedServerId()
-	return now != "" && now != server
-}
