@@ -47,7 +47,7 @@ type chunked struct {
 
 	partition int                   // where acked lie
 	began     time.Time             // before the first of acked
-	server    string                // the run of it that acked came from
+	server    string                // ConnectedServerId of the connection that acked came over
 	stream    *jetstream.StreamInfo // that acked lie in, as it was before the first of them
 	// acked are the stream sequences of the chunks, 0 where there is none yet.
 	acked []uint64
