@@ -45,6 +45,7 @@ func (u *Uploader) pages(build telemetry.Build) http.Handler {
 		u.sink.Register(registry)
 	}
 	registry.MustRegister(breakerGauges(u.breaker)...)
+	registry.MustRegister(quotaGauge(&u.quotas))
 	mux := http.NewServeMux()
 	mux.Handle("/", telemetry.Admin{Registry: registry, Ready: u.ready, PProf: u.cfg.PProf}.Handler())
 	dockerflow.Register(mux, dockerflow.Config{
@@ -54,6 +55,7 @@ func (u *Uploader) pages(build telemetry.Build) http.Handler {
 			{Name: "nats", Probe: func(context.Context) error { return queue.CheckServer(u.nc) }},
 			{Name: "consumer", Probe: u.checkPartitions},
 			{Name: "bucket", Probe: u.checkBucket},
+			{Name: "work", Probe: func(context.Context) error { return u.conditions.check(time.Now()) }},
 		},
 	})
 	onPanic := u.metrics.errors.WithLabelValues(classPanic).Inc

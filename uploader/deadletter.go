@@ -23,30 +23,43 @@ const (
 	// stored, by what is usually the store's trouble, or ours: longer than stores
 	// take only some of what they should, and than a bad release stays.
 	longEnough = time.Hour
+	// controlEvery is how often a control object may be put beside the objects of one
+	// part, over all reports.
+	controlEvery = 30 * time.Second
 )
 
 // ruleOf says when an error of a class makes a report a dead letter. What has no
 // rule never does: a newer release will read it (classVersion), the store has no
 // room for anything, or the next attempt is as good as the first.
-func ruleOf(class string) strikes.Rule {
+func (u *Uploader) ruleOf(class string) strikes.Rule {
 	switch class {
 	case classUnreadable:
 		return strikes.Rule{Strikes: 1, Always: true}
-	case classDamaged, classIncomplete: // nothing to do with the store
+	case classDamaged: // nothing to do with the store
 		return strikes.Rule{Strikes: enough, Always: true}
+	case classIncomplete: // a server that comes back may bring the chunk back
+		return strikes.Rule{Strikes: enough, Always: true, Age: u.longEnough}
 	case objstore.ClassRefused: // for what it is, since the same of others is not
-		return strikes.Rule{Strikes: enough, Others: true}
+		return strikes.Rule{Strikes: enough, Others: true, ControlAge: u.longEnough}
 	case objstore.ClassDenied, objstore.ClassNoSuchBucket, objstore.ClassTooLarge, objstore.Class5xx,
 		objstore.ClassTimeout, objstore.ClassUnreachable, objstore.ClassOther, classPanic:
-		return strikes.Rule{Strikes: enough, Age: longEnough, Others: true}
+		return strikes.Rule{Strikes: enough, Age: u.longEnough, Others: true}
 	}
 	return strikes.Rule{}
 }
 
-// hopeless tells whether a report that was not stored never will be.
-func (u *Uploader) hopeless(v verdict, meta *jetstream.MsgMetadata) bool {
+// hopeless reports whether a report that was not stored never will be. Where no other
+// report is evidence, a control object is tried in the place of the part that failed.
+func (u *Uploader) hopeless(ctx context.Context, v verdict, meta *jetstream.MsgMetadata) bool {
 	part := cmp.Or(v.part, crash.RawCrashName) // the last that is put: with it, all of a report is stored
-	return u.strikes.Failed(reportOf(meta), part, ruleOf(v.class), time.Now())
+	rule, report := u.ruleOf(v.class), reportOf(meta)
+	answered := v.class != objstore.ClassTimeout && v.class != objstore.ClassUnreachable
+	if rule.Others && answered && u.strikes.NeedsControl(report, part, time.Now()) {
+		if began := time.Now(); u.store.Control(ctx, part) == nil {
+			u.strikes.Controlled(part, began)
+		}
+	}
+	return u.strikes.Failed(report, part, rule, time.Now())
 }
 
 func reportOf(meta *jetstream.MsgMetadata) strikes.Report {
@@ -55,18 +68,21 @@ func reportOf(meta *jetstream.MsgMetadata) strikes.Report {
 
 // bury copies a hopeless report to the dead letters. One that cannot be copied
 // stays in the queue.
-func (u *Uploader) bury(ctx context.Context, msg jetstream.Msg, meta *jetstream.MsgMetadata, v verdict) verdict {
+func (u *Uploader) bury(ctx context.Context, d *delivery, v verdict) verdict {
 	v.report = nil // its memory is no longer reserved
-	err := u.copier.Bury(ctx, msg.Headers(), msg.Data(), queue.Death{
+	err := u.copier.Bury(ctx, d.header, d.body, queue.Death{
 		Class:     v.class,
 		Cause:     v.err.Error(),
-		Stream:    meta.Stream,
-		Sequence:  meta.Sequence.Stream,
-		Stored:    meta.Timestamp,
-		Delivered: meta.NumDelivered,
+		Stream:    d.meta.Stream,
+		Sequence:  d.meta.Sequence.Stream,
+		Stored:    d.meta.Timestamp,
+		Delivered: d.meta.NumDelivered,
 		At:        time.Now(),
 		Partial:   v.class == classIncomplete,
 	})
+	if ctx.Err() == nil {
+		u.conditions.set("writing dead letters", err)
+	}
 	switch {
 	case err != nil && ctx.Err() != nil:
 		return v.retry(classGrace, err)

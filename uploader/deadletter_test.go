@@ -75,7 +75,7 @@ func TestDeadLetters(t *testing.T) {
 	}
 	good := w.publish(0, 3)
 
-	r := w.run(nil)
+	r := w.run(func(u *Uploader) { u.longEnough = 0 })
 	await(t, "the queue is drained", func() bool { return w.drained(0) })
 	r.stop()
 	letters := w.deadLetters()
@@ -139,6 +139,38 @@ func TestDeadLetterInChunks(t *testing.T) {
 			t.Errorf("report %s is a dead letter, want %s", got.ID, report.ID)
 		}
 	}
+}
+
+// A chunk that is missing may come back with the server that has it: it makes a dead letter
+// only when the report has failed for long enough.
+func TestMissingChunkIsWaitedFor(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 1)
+	unlisted := message(t, newReport(t, "dump"))
+	unlisted.Data = nil
+	unlisted.Header.Set(queue.HeaderManifest, strings.Replace(unlisted.Header.Get(queue.HeaderManifest), `"parts"`, `"chunks":[1000],"parts"`, 1))
+	w.send(0, unlisted)
+	r := w.run(nil)
+	await(t, "many attempts", func() bool { return r.result(resultRetried) > 2*enough })
+	if n := len(w.deadLetters()); n != 0 {
+		t.Errorf("%d dead letters", n)
+	}
+}
+
+// A report that the store refuses is a dead letter although no other one is ever stored:
+// control objects show that the store would accept it. That takes long enough.
+func TestRefusedWithoutOthers(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 1)
+	f := w.newFront()
+	report := w.publish(0, 1)[0]
+	f.onKey(only(report, &refusalOf{http.StatusBadRequest, "InvalidRequest"}))
+	r := w.run(func(u *Uploader) { u.longEnough, u.strikes.ControlEvery = 2*time.Second, 0 })
+	await(t, "many attempts", func() bool { return r.result(resultRetried) >= enough })
+	if n := len(w.deadLetters()); n != 0 {
+		t.Errorf("%d dead letters at once", n)
+	}
+	await(t, "the report is a dead letter", func() bool { return len(w.deadLetters()) == 1 })
 }
 
 // only refuses the dumps of one report.
@@ -292,8 +324,11 @@ func TestDeadLetterWithoutAStream(t *testing.T) {
 	w.send(0, &nats.Msg{Data: []byte("hello")})
 	good := w.publish(0, 3)
 	r := w.run(nil)
-	await(t, "the report is held", func() bool { return r.result(resultHeld) == 1 })
-	await(t, "the others are acknowledged", func() bool { return w.consumer(0).NumPending == 0 && w.consumer(0).NumAckPending == 1 })
+	await(t, "the report is held", func() bool { return r.result(resultHeld) == 1 && w.heldReports() == 1 })
+	await(t, "the others are stored", func() bool { return w.drained(0) })
+	if err := r.conditions.check(time.Now().Add(lasting)); err == nil || !strings.Contains(err.Error(), queue.DeadLetterStream+" is missing") {
+		t.Errorf("the heartbeat will say %v, want that the stream is missing", err)
+	}
 	if n := testutil.ToFloat64(r.metrics.errors.WithLabelValues(classDeadLetter)); n != 1 {
 		t.Errorf("%v errors counted as %s, want 1", n, classDeadLetter)
 	}

@@ -11,8 +11,8 @@ import (
 // of these.
 const (
 	resultStored  = "stored"  // in the bucket, and acknowledged
-	resultRetried = "retried" // comes again
-	resultHeld    = "held"    // nothing can be done about it for now; comes again at leisure
+	resultRetried = "retried" // will be redelivered soon
+	resultHeld    = "held"    // nothing can be done about it for now; is retried at leisure
 	resultDead    = "dead"    // a dead letter, and never comes again
 )
 
@@ -38,6 +38,7 @@ const (
 type metrics struct {
 	depth            prometheus.Gauge
 	inHand           prometheus.Gauge
+	held             prometheus.Gauge
 	reserved         prometheus.Gauge
 	receivedToStored prometheus.Histogram
 	reports          *prometheus.CounterVec
@@ -62,6 +63,10 @@ func newMetrics() *metrics {
 		inHand: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "uploader_in_hand",
 			Help: "Reports that workers have in hand, UPLOADER_WORKERS at the most.",
+		}),
+		held: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "uploader_held_reports",
+			Help: "Reports that failed and are set aside, to be retried at leisure; every uploader says the same.",
 		}),
 		reserved: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "uploader_reserved_bytes",
@@ -105,8 +110,16 @@ func newMetrics() *metrics {
 
 // register shows the metrics in reg.
 func (m *metrics) register(reg prometheus.Registerer) {
-	reg.MustRegister(m.depth, m.inHand, m.reserved, m.receivedToStored, m.reports, m.puts, m.probes, m.putSeconds, m.putBytes,
+	reg.MustRegister(m.depth, m.inHand, m.held, m.reserved, m.receivedToStored, m.reports, m.puts, m.probes, m.putSeconds, m.putBytes,
 		m.streamBytes, m.streamMaxBytes, m.bufferLeft, m.oldest, m.trimmed, m.errors)
+}
+
+// quotaGauge shows how much of max_ack_pending is in use.
+func quotaGauge(q *quotas) prometheus.Collector {
+	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "uploader_ack_pending_ratio",
+		Help: "Unacknowledged reports as a part of NATS_MAX_ACK_PENDING, from 0 to 1, of the partition where it is largest. At 1 the server delivers nothing new.",
+	}, q.share)
 }
 
 // breakerGauges show what the breaker does.

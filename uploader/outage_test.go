@@ -216,7 +216,7 @@ func TestUnconfirmedIsNotStored(t *testing.T) {
 	defer u.admin.Close()
 	report := newReport(t, "dump")
 	msg := message(t, report)
-	u.handle(t.Context(), &deafMsg{header: msg.Header, data: msg.Data})
+	u.handle(t.Context(), deliveryOf(&deafMsg{header: msg.Header, data: msg.Data}))
 	if n := testutil.ToFloat64(u.metrics.reports.WithLabelValues(resultStored)); n != 0 {
 		t.Errorf("%v reports counted as stored, want 0", n)
 	}
@@ -237,7 +237,7 @@ func TestUnconfirmedIsNotDead(t *testing.T) {
 	must(t, u.connect())
 	defer u.disconnect()
 	for range 2 {
-		u.handle(t.Context(), &deafMsg{header: nats.Header{queue.HeaderFormat: {"none"}}, data: []byte("nobody reads this")})
+		u.handle(t.Context(), deliveryOf(&deafMsg{header: nats.Header{queue.HeaderFormat: {"none"}}, data: []byte("nobody reads this")}))
 	}
 	if n := testutil.ToFloat64(u.metrics.reports.WithLabelValues(resultDead)); n != 0 {
 		t.Errorf("%v reports counted as dead, want 0", n)

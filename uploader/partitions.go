@@ -59,6 +59,7 @@ func (u *Uploader) watch(ctx context.Context) error {
 		}
 		if found.partitions != nil {
 			u.partitions.Store(&found.partitions)
+			u.forgetOthers(found.partitions)
 		}
 		if err == nil {
 			u.metrics.depth.Set(float64(found.depth)) // some partitions' alone would be a false low
@@ -75,6 +76,23 @@ func (u *Uploader) watch(ctx context.Context) error {
 		pause(ctx, backoff(failures, restMin, restMax))
 	}
 	return nil
+}
+
+// pulling and delivering are conditions of a stream.
+const (
+	pulling    = "pulling from "
+	delivering = "delivering new reports of "
+)
+
+// forgetOthers drops the conditions of streams that cannot be drained any more, which
+// survey says.
+func (u *Uploader) forgetOthers(partitions []jetstream.Consumer) {
+	var streams []string
+	for _, p := range partitions {
+		streams = append(streams, p.CachedInfo().Stream)
+	}
+	u.conditions.keep(pulling, streams)
+	u.conditions.keep(delivering, streams)
 }
 
 // refusal is the error that names unsafe differences.
@@ -105,6 +123,7 @@ func (u *Uploader) survey(ctx context.Context) (census, error) {
 	for _, p := range numbers {
 		errs = append(errs, u.inspect(ctx, p, &found))
 	}
+	u.inspectAside(ctx)
 	return found, errors.Join(errs...)
 }
 
@@ -139,11 +158,48 @@ func (u *Uploader) inspect(ctx context.Context, p int, found *census) error {
 		return fmt.Errorf("looking at consumer %s of %s: %w", queue.Consumer, name, err)
 	}
 	info := consumer.CachedInfo()
+	u.quotas.of(name).seen(info)
+	u.conditions.set(delivering+name, u.quotas.of(name).check())
 	found.differences = append(found.differences,
 		queue.CheckConsumer(name, queue.ConsumerConfig(p, u.cfg.NATS), info.Config)...)
 	found.depth += info.NumPending + uint64(info.NumAckPending)
 	found.partitions = append(found.partitions, consumer)
 	return nil
+}
+
+// inspectAside looks at what is set aside: dead letters and held reports.
+func (u *Uploader) inspectAside(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, inspectTimeout)
+	defer cancel()
+	missing := func(stream string) error {
+		return fmt.Errorf("stream %s is missing: crashctl stream apply creates it", stream)
+	}
+	switch _, err := u.js.Stream(ctx, queue.DeadLetterStream); {
+	case errors.Is(err, jetstream.ErrStreamNotFound):
+		u.conditions.set("reaching dead letters", missing(queue.DeadLetterStream))
+	case err == nil:
+		u.conditions.set("reaching dead letters", nil)
+	}
+	switch references, err := u.js.Stream(ctx, queue.HeldStream); {
+	case errors.Is(err, jetstream.ErrStreamNotFound):
+		u.held.Store(0)
+		u.conditions.set("reaching held reports", missing(queue.HeldStream))
+	case err == nil:
+		n := references.CachedInfo().State.Msgs
+		u.held.Store(int64(n))
+		u.metrics.held.Set(float64(n))
+		u.conditions.set("reaching held reports", nil)
+		u.conditions.set("storing every report", tooManyHeld(n))
+	}
+}
+
+// tooManyHeld is an error from heldAlarm on. It says no number, which would be
+// another error each time.
+func tooManyHeld(n uint64) error {
+	if n < heldAlarm {
+		return nil
+	}
+	return fmt.Errorf("%d reports or more are held, of at most %d: crashctl status shows how many", heldAlarm, queue.MaxHeld)
 }
 
 // errNothing means that there is nothing to take reports from.
@@ -167,15 +223,17 @@ func (u *Uploader) take(ctx context.Context) (jetstream.Msg, error) {
 			return nil, errNothing
 		}
 		at := int(u.turn.Add(1) % uint64(len(parts)))
-		return round(ctx, p, append(parts[at:len(parts):len(parts)], parts[:at]...))
+		return u.round(ctx, p, append(parts[at:len(parts):len(parts)], parts[:at]...))
 	})
 }
 
 // round asks one partition after the other, and then waits at the first.
-func round(ctx context.Context, p *queue.Puller, parts []jetstream.Consumer) (jetstream.Msg, error) {
+func (u *Uploader) round(ctx context.Context, p *queue.Puller, parts []jetstream.Consumer) (jetstream.Msg, error) {
 	next := func(from jetstream.Consumer, wait time.Duration) (jetstream.Msg, error) {
 		info := from.CachedInfo()
-		return p.Next(info.Stream, info.Name, wait)
+		msg, err := p.Next(info.Stream, info.Name, wait)
+		u.conditions.set(pulling+info.Stream, err)
+		return msg, err
 	}
 	asked := parts
 	if len(parts) == 1 {

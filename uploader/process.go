@@ -15,21 +15,33 @@ import (
 	"github.com/yagi-crash/yagi/uploader/internal/objstore"
 )
 
-const (
-	// holdFor is how long a report stays away that this release cannot read, or
-	// that cannot be made a dead letter. Long enough to leave the workers to the
-	// others, short enough that an upgraded uploader soon gets it.
-	holdFor = 5 * time.Minute
-	// ackTimeout is how long the queue may take to confirm. A report that is
-	// stored and not confirmed is stored again, so waiting out an election of
-	// 4 to 9 s is worth it.
-	ackTimeout = 10 * time.Second
-)
+// ackTimeout is how long the queue may take to confirm. A report that is stored and
+// not confirmed is stored again, so waiting out an election of 4 to 9 s is worth it.
+const ackTimeout = 10 * time.Second
+
+// delivery is a report as the queue hands it out.
+type delivery struct {
+	msg    jetstream.Msg // to settle: the ready message, or the reference to it
+	held   bool          // msg is a reference
+	header nats.Header
+	body   []byte
+	meta   jetstream.MsgMetadata // of the ready message
+}
+
+// deliveryOf returns what a consumer of a stream of reports has handed out.
+func deliveryOf(msg jetstream.Msg) *delivery {
+	d := &delivery{msg: msg, header: msg.Headers(), body: msg.Data()}
+	if m, err := msg.Metadata(); err == nil { // a message that was pulled always has it
+		d.meta = *m
+	}
+	return d
+}
 
 // verdict is how it went with a report, and what the queue is to be told.
 type verdict struct {
 	result string        // resultStored, resultRetried, resultHeld or resultDead
-	after  time.Duration // until the report comes again, if it does
+	after  time.Duration // until the report is redelivered, if it is
+	aside  bool          // it is held by a reference
 	class  string        // what err is about, for metrics
 	err    error
 
@@ -123,9 +135,9 @@ func (v verdict) retry(class string, err error) verdict {
 	return v
 }
 
-// hold has the report come again at leisure.
+// hold has the report retried at leisure; handle says when.
 func (v verdict) hold(class string, err error) verdict {
-	v.result, v.class, v.err, v.after = resultHeld, class, err, holdFor
+	v.result, v.class, v.err = resultHeld, class, err
 	return v
 }
 
@@ -147,17 +159,17 @@ func (u *Uploader) put(ctx context.Context, o layout.Object) error {
 // settle tells the queue how it went, and is the only function that does. After
 // an error the report comes again, at the latest when its ack wait is over.
 func (u *Uploader) settle(ctx context.Context, msg jetstream.Msg, v verdict) error {
-	switch v.result {
-	case resultStored:
+	switch {
+	case v.result == resultStored || v.aside:
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), ackTimeout)
 		defer cancel()
 		if err := msg.DoubleAck(ctx); err != nil {
 			return fmt.Errorf("acknowledging: %w", err)
 		}
 		return nil
-	case resultDead:
+	case v.result == resultDead:
 		return u.terminate(ctx, msg, v.class)
-	case resultRetried, resultHeld:
+	case v.result == resultRetried || v.result == resultHeld:
 		if err := msg.NakWithDelay(v.after); err != nil {
 			return fmt.Errorf("handing back: %w", err)
 		}

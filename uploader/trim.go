@@ -22,6 +22,9 @@ const (
 	trimTimeout = 10 * time.Second
 )
 
+// trimOf is the condition of a stream that is being trimmed.
+const trimOf = "trimming "
+
 // trimming is a stream that is being trimmed.
 type trimming struct {
 	*trim.Trimmer
@@ -47,6 +50,7 @@ func (u *Uploader) trim(ctx context.Context) {
 			again, err := u.trimOne(ctx, name, s)
 			if errors.Is(err, jetstream.ErrStreamNotFound) {
 				u.metrics.forget(name)
+				u.conditions.set(trimOf+name, nil)
 				delete(streams, name)
 			}
 			if again {
@@ -74,14 +78,12 @@ func (u *Uploader) trimOne(ctx context.Context, name string, s *trimming) (again
 	if r.View.FloorOf != "" {
 		u.metrics.show(name, r)
 	}
+	u.conditions.set(trimOf+name, err)
 	log := u.log.With().Str("stream", name).Logger()
 	trouble := ""
 	switch {
 	case err != nil:
 		u.metrics.errors.WithLabelValues(classQueue).Inc()
-		if trouble = err.Error(); trouble != s.said {
-			log.Warn().Err(err).Msg("the stream cannot be trimmed")
-		}
 	case r.Trimmed > 0:
 		u.metrics.trimmed.Add(float64(r.Trimmed))
 		log.Info().Uint64("messages", r.Trimmed).Uint64("up_to", r.UpTo).Bool("short_of_room", r.Pressed).Msg("trimmed")

@@ -14,6 +14,8 @@
 //     to the dead letters, with its cause, and only then leaves the queue. An
 //     outage of the bucket never makes one a dead letter, and a message that a
 //     newer release wrote is left for that one.
+//   - However many reports fail, others flow: those that fail are held by reference
+//     before they use up what the server lets be unacknowledged.
 //   - At the end of its context it finishes what it has in hand and hands the
 //     rest back to the other uploaders.
 //
@@ -46,11 +48,12 @@ import (
 
 // store is the bucket. Put returns nil only once the object is there for good,
 // and does no harm when the object is there already. Probe returns nil when Put
-// may be expected to work, which it tries with an object of its own; Check only
-// looks whether the bucket is there.
+// may be expected to work, which it tries with an object of its own; so does Control,
+// where a part of that name lies. Check only looks whether the bucket is there.
 type store interface {
 	Put(context.Context, layout.Object) error
 	Probe(context.Context) error
+	Control(ctx context.Context, part string) error
 	Check(context.Context) error
 }
 
@@ -67,10 +70,15 @@ type Uploader struct {
 	// trimEvery and streamOf are trimEvery and jetStreamOf, but in tests.
 	trimEvery time.Duration
 	streamOf  func(p int) trim.Stream
+	// longEnough and heldFor are longEnough and heldFor, but in tests.
+	longEnough, heldFor time.Duration
 
-	memory  *semaphore.Weighted // for reports in chunks, bytes
-	breaker *breaker.Breaker
-	strikes strikes.Counter
+	memory     *semaphore.Weighted // for reports in chunks, bytes
+	breaker    *breaker.Breaker
+	strikes    strikes.Counter
+	quotas     quotas
+	held       atomic.Int64 // reports, as the last survey found
+	conditions conditions
 
 	nc     *nats.Conn          // from Run on
 	js     jetstream.JetStream // from Run on
@@ -120,8 +128,12 @@ func newUploader(ctx context.Context, cfg Config, log zerolog.Logger) (*Uploader
 		metrics:         newMetrics(),
 		inProgressEvery: queue.InProgressEvery,
 		trimEvery:       trimEvery,
+		longEnough:      longEnough,
+		heldFor:         heldFor,
+		conditions:      conditions{log: log},
 		memory:          semaphore.NewWeighted(int64(cfg.MemoryBudget)),
 	}
+	u.strikes.ControlEvery = controlEvery
 	u.breaker = u.newBreaker()
 	u.streamOf = u.jetStreamOf
 	u.partitions.Store(&[]jetstream.Consumer{})
@@ -176,6 +188,10 @@ func (u *Uploader) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		}
+	})
+	group.Go(func() error {
+		u.drainHeld(ctx, work)
+		return nil
 	})
 	for range u.cfg.Workers {
 		group.Go(func() error {

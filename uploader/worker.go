@@ -6,7 +6,6 @@ import (
 	"math/rand/v2"
 	"time"
 
-	"github.com/nats-io/nats.go/jetstream"
 	"github.com/rs/zerolog"
 
 	"github.com/yagi-crash/yagi/pkg/queue"
@@ -45,55 +44,60 @@ func (u *Uploader) next(ctx, work context.Context) error {
 			u.log.Warn().Err(err).Msg("a report that was not begun comes again after its ack wait")
 		}
 	default:
-		u.handle(work, msg)
+		u.handle(work, deliveryOf(msg))
 	}
 	return nil
 }
 
-// handle takes a message through process and settle, and gives an account. The
-// work is over early when ctx ends.
-func (u *Uploader) handle(ctx context.Context, msg jetstream.Msg) {
+// handle takes a report through process and settle, gives an account, and returns what
+// became of it. The work is over early when ctx ends.
+func (u *Uploader) handle(ctx context.Context, d *delivery) verdict {
 	u.metrics.inHand.Inc()
 	defer u.metrics.inHand.Dec()
 	start := time.Now()
-	var meta jetstream.MsgMetadata
-	if m, err := msg.Metadata(); err == nil { // a message that was pulled always has it
-		meta = *m
-	}
-
-	letGo := queue.Keep(msg, u.inProgressEvery)
-	v := u.attempt(ctx, msg, &meta)
+	letGo := queue.Keep(d.msg, u.inProgressEvery)
+	v := u.attempt(ctx, d)
 	letGo()
 	switch {
+	case v.result == resultHeld:
+		v.after = u.heldFor
 	case v.result != resultRetried:
 	case ctx.Err() != nil: // not the store's fault, so another uploader may have it at once
 		v.class, v.err = classGrace, errors.Join(context.Cause(ctx), v.err)
+	case d.held:
+		v.result, v.after = resultHeld, u.heldFor
 	default:
-		v.after = backoff(int(meta.NumDelivered), u.cfg.RetryMin, u.cfg.RetryMax)
+		v.after = backoff(int(d.meta.NumDelivered), u.cfg.RetryMin, u.cfg.RetryMax)
 	}
-	if err := u.settle(ctx, msg, v); err != nil {
+	if u.setAside(ctx, d, &v) {
+		v = u.hold(ctx, d, v)
+	}
+	err := u.settle(ctx, d.msg, v)
+	u.conditions.set("acknowledging", err)
+	if err != nil {
 		v = v.retry(classQueue, errors.Join(v.err, err))
 	}
 	if v.result == resultStored || v.result == resultDead {
-		u.strikes.Settled(reportOf(&meta))
+		u.strikes.Settled(reportOf(&d.meta))
 	}
-	u.account(v, meta, time.Since(start))
+	u.account(v, d, time.Since(start))
+	return v
 }
 
 // attempt is process, and burial for a report that will never go through it.
-func (u *Uploader) attempt(ctx context.Context, msg jetstream.Msg, meta *jetstream.MsgMetadata) verdict {
+func (u *Uploader) attempt(ctx context.Context, d *delivery) verdict {
 	if why := u.breaker.Err(); why != nil { // since the report was asked for
 		return verdict{}.retry(objstore.Class(why), why)
 	}
-	v := guarded(verdict{}, func() verdict { return u.process(ctx, meta.Stream, msg.Headers(), msg.Data()) })
-	if v.err != nil && ctx.Err() == nil && u.hopeless(v, meta) {
-		v = guarded(v, func() verdict { return u.bury(ctx, msg, meta, v) })
+	v := guarded(verdict{}, func() verdict { return u.process(ctx, d.meta.Stream, d.header, d.body) })
+	if v.err != nil && ctx.Err() == nil && u.hopeless(ctx, v, &d.meta) {
+		v = guarded(v, func() verdict { return u.bury(ctx, d, v) })
 	}
 	return v
 }
 
 // account counts and logs what became of one delivery of a report.
-func (u *Uploader) account(v verdict, meta jetstream.MsgMetadata, took time.Duration) {
+func (u *Uploader) account(v verdict, d *delivery, took time.Duration) {
 	u.metrics.reports.WithLabelValues(v.result).Inc()
 	level := zerolog.InfoLevel
 	switch v.result {
@@ -115,9 +119,10 @@ func (u *Uploader) account(v verdict, meta jetstream.MsgMetadata, took time.Dura
 	event.Int("objects", v.objects).
 		Int64("bytes", v.bytes).
 		Dur("took_ms", took).
-		Uint64("delivered", meta.NumDelivered).
-		Str("stream", meta.Stream).
-		Uint64("sequence", meta.Sequence.Stream).
+		Uint64("delivered", d.meta.NumDelivered).
+		Str("stream", d.meta.Stream).
+		Uint64("sequence", d.meta.Sequence.Stream).
+		Bool("held", v.aside || d.held).
 		Msg("report")
 }
 

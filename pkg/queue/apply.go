@@ -39,6 +39,12 @@ func Plan(ctx context.Context, js jetstream.JetStream, cfg Config) ([]Change, er
 	if err := add(planStream(ctx, js, DeadLetterConfig(cfg))); err != nil {
 		return nil, err
 	}
+	if err := add(planStream(ctx, js, HeldConfig(cfg))); err != nil {
+		return nil, err
+	}
+	if err := add(planConsumer(ctx, js, HeldStream, HeldConsumerConfig())); err != nil {
+		return nil, err
+	}
 	return plan, nil
 }
 

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -53,10 +52,8 @@ const maxCause = 1 << 10
 
 // write puts it into a dead letter's headers.
 func (d *Death) write(header nats.Header) {
-	cause := strings.Join(strings.Fields(d.Cause), " ") // a header is one line
-	cause = strings.ToValidUTF8(cause[:min(len(cause), maxCause)], "")
 	header.Set(HeaderDeadClass, d.Class)
-	header.Set(HeaderDeadCause, cause)
+	header.Set(HeaderDeadCause, oneLine(d.Cause, maxCause))
 	header.Set(HeaderDeadStream, d.Stream)
 	header.Set(HeaderDeadSequence, strconv.FormatUint(d.Sequence, 10))
 	header.Set(HeaderDeadDelivered, strconv.FormatUint(d.Delivered, 10))

@@ -155,6 +155,31 @@ func (r *Reader) Message(ctx context.Context, stream string, seq uint64) ([]byte
 	return nil, err
 }
 
+// Ready returns the header and the body of a ready message that was stored at that
+// time. The error wraps ErrIncomplete when the stream has no such message, or
+// another one in its place.
+func (r *Reader) Ready(ctx context.Context, stream string, seq uint64, stored time.Time) (nats.Header, []byte, error) {
+	var found struct {
+		Header []byte    `json:"hdrs"`
+		Data   []byte    `json:"data"`
+		Time   time.Time `json:"time"`
+	}
+	there, err := r.askLeader(ctx, stream, get{Seq: seq}, &found)
+	switch {
+	case err != nil:
+		return nil, nil, err
+	case !there || !found.Time.Equal(stored):
+		return nil, nil, fmt.Errorf("%w: %s has no such message %d", ErrIncomplete, stream, seq)
+	case len(found.Header) == 0:
+		return nil, found.Data, nil
+	}
+	header, err := nats.DecodeHeadersMsg(found.Header)
+	if err != nil {
+		return nil, nil, fmt.Errorf("reading the header of message %d of %s: %w", seq, stream, err)
+	}
+	return header, found.Data, nil
+}
+
 // Stored tells where a message lies in its stream.
 type Stored struct {
 	Sequence uint64    `json:"seq"`

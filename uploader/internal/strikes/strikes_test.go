@@ -15,6 +15,7 @@ const (
 	unwell   = "a probe fails"
 	anHour   = "an hour passes"
 	isStored = "it is stored"
+	control  = "a control object is stored"
 )
 
 func TestGivesUp(t *testing.T) {
@@ -22,6 +23,7 @@ func TestGivesUp(t *testing.T) {
 	definite := Rule{Strikes: 3}
 	doubtful := Rule{Strikes: 3, Others: true}
 	passing := Rule{Strikes: 3, Age: time.Hour, Others: true}
+	alone := Rule{Strikes: 3, Others: true, ControlAge: time.Hour}
 	for name, test := range map[string]struct {
 		rule  Rule
 		story []string
@@ -48,6 +50,12 @@ func TestGivesUp(t *testing.T) {
 		"after an hour":                        {passing, []string{fails, stored, fails, anHour, stored, fails}, true},
 		"an hour after an outage":              {passing, []string{fails, stored, anHour, unwell, well, fails, well, fails, stored, fails}, false},
 		"an hour with nothing but the failure": {passing, []string{fails, anHour, fails, fails}, false},
+		"alone, with controls, too soon":       {alone, []string{fails, control, fails, control, fails, control, fails}, false},
+		"alone, with controls, for an hour":    {alone, []string{fails, control, fails, anHour, control, fails}, true},
+		"alone for an hour, without controls":  {alone, []string{fails, well, fails, anHour, well, fails, fails}, false},
+		"others are stored, one control":       {alone, []string{fails, control, fails, stored, fails, stored, fails}, false},
+		"others are stored, and controls":      {alone, []string{fails, control, stored, fails, control, stored, fails}, true},
+		"a control before it failed":           {alone, []string{control, fails, anHour, well, fails, well, fails}, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var c Counter
@@ -74,6 +82,8 @@ func TestGivesUp(t *testing.T) {
 					now = now.Add(time.Hour)
 				case isStored:
 					c.Settled(r)
+				case control:
+					c.Controlled("dump", now)
 				}
 			}
 			if got != test.want {
@@ -128,6 +138,34 @@ func TestReportsAreCountedApart(t *testing.T) {
 	}
 	if !c.Failed(Report{Stream: "CRASHES_0", Sequence: 3}, "dump", Rule{Strikes: 3}, time.Now()) {
 		t.Error("a report is not given up")
+	}
+}
+
+// A control object is asked for once in a while, and only where nothing else is evidence.
+func TestNeedsControl(t *testing.T) {
+	const controlEvery = time.Minute
+	c := Counter{ControlEvery: controlEvery}
+	r, rule := Report{Stream: "CRASHES_0", Sequence: 7}, Rule{Strikes: 3, Others: true}
+	now := time.Unix(0, 0)
+	if c.NeedsControl(r, "dump", now) {
+		t.Error("before it failed")
+	}
+	c.Failed(r, "dump", rule, now)
+	if c.NeedsControl(r, "raw_crash", now) {
+		t.Error("of a part that did not fail")
+	}
+	if !c.NeedsControl(r, "dump", now.Add(time.Second)) {
+		t.Error("not after it failed")
+	}
+	if c.NeedsControl(r, "dump", now.Add(2*time.Second)) {
+		t.Error("again at once")
+	}
+	if !c.NeedsControl(r, "dump", now.Add(time.Second+controlEvery)) {
+		t.Error("not after a while")
+	}
+	c.Stored("dump", now.Add(3*time.Second))
+	if c.NeedsControl(r, "dump", now.Add(time.Hour)) {
+		t.Error("although the part of another report was stored")
 	}
 }
 

@@ -77,13 +77,48 @@ func TestByClock(t *testing.T) {
 	} {
 		s := newStill()
 		c.change(s)
-		r, err := New(24*time.Hour).Step(t.Context(), s)
+		trimmer := New(24 * time.Hour)
+		trimmer.floors = []floorAt{{s.v.Asked.Add(-Staleness - 1), s.v.Floor}} // it has looked before
+		r, err := trimmer.Step(t.Context(), s)
 		if (err != nil) != c.fails || s.purged != c.purged || (s.purges > 0) != (c.purged > 0) {
 			t.Errorf("%s: purged up to %d, error %v; want up to %d, an error: %t", name, s.purged, err, c.purged, c.fails)
 		}
 		if r.UpTo != c.purged {
 			t.Errorf("%s: says that it trimmed up to %d, which was %d", name, r.UpTo, c.purged)
 		}
+	}
+}
+
+// A report may have been held a moment ago, of which not every leader knows: a floor counts
+// once it has lasted.
+func TestFloorMustLast(t *testing.T) {
+	t.Parallel()
+	s := newStill()
+	trimmer := New(24 * time.Hour)
+	step := func() uint64 {
+		s.purged = 0
+		if _, err := trimmer.Step(t.Context(), s); err != nil {
+			t.Fatal(err)
+		}
+		return s.purged
+	}
+	pass := func(d time.Duration) {
+		s.v.Asked, s.v.Answered, s.v.Server = s.v.Asked.Add(d), s.v.Answered.Add(d), s.v.Server.Add(d)
+	}
+	if got := step(); got != 0 {
+		t.Errorf("just started: purged up to %d", got)
+	}
+	pass(Staleness + 1)
+	if got := step(); got == 0 {
+		t.Error("nothing is purged although the floor has lasted")
+	}
+	trimmer = New(24 * time.Hour)
+	s.v.Floor = 3
+	step()
+	pass(2 * Staleness)
+	s.v.Floor = 90
+	if got := step(); got > 3 {
+		t.Errorf("a floor that has just risen: purged up to %d, want 3 at most", got)
 	}
 }
 

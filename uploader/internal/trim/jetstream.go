@@ -49,6 +49,9 @@ func (s *JetStream) View(ctx context.Context) (View, error) {
 	if err != nil {
 		return View{}, fmt.Errorf("looking at the consumers of %s: %w", name, err)
 	}
+	if err := s.askHeld(ctx, &v); err != nil {
+		return View{}, err
+	}
 	if v.Pending, err = s.firstPending(ctx, info.Created, uploaders); err != nil {
 		return View{}, fmt.Errorf("looking for the oldest report in %s: %w", name, err)
 	}
@@ -89,6 +92,25 @@ func (v *View) ask(ctx context.Context, stream jetstream.Stream) (uploaders uint
 		return 0, fmt.Errorf("consumer %s: %w", queue.Consumer, jetstream.ErrConsumerNotFound)
 	}
 	return uploaders, nil
+}
+
+// askHeld lowers the floor below the first report that is held. It comes after the
+// consumers were asked: what is acknowledged to one because it is held was held before.
+func (s *JetStream) askHeld(ctx context.Context, v *View) error {
+	held, err := queue.HeldReports(ctx, s.js, queue.StreamName(s.partition))
+	if err != nil {
+		return err
+	}
+	for _, h := range held {
+		if h.Sequence < v.First || h.Stored.Before(v.Created) { // of another stream of that name, or lost
+			continue
+		}
+		if floor := h.Sequence - 1; floor < v.Floor {
+			v.Floor, v.FloorOf = floor, queue.HeldStream
+		}
+		return nil // the others come after it
+	}
+	return nil
 }
 
 // infoOf asks a consumer of any kind; the client library tells pull from push

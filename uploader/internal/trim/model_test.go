@@ -44,6 +44,7 @@ type report struct {
 	chunks []uint64
 	ready  uint64 // 0 until it is stored
 	given  bool   // up, so nothing was promised
+	held   bool   // acknowledged, and not in the bucket
 	stored bool   // in the bucket, and acknowledged
 }
 
@@ -62,6 +63,7 @@ type moment struct {
 	at        time.Time
 	last      uint64
 	consumers map[string]standing
+	held      uint64 // the first ready message of a held report; 0: there is none
 }
 
 type standing struct {
@@ -100,6 +102,11 @@ func (m *model) note() {
 	at := moment{at: m.now, last: m.last(), consumers: map[string]standing{}}
 	for name, c := range m.consumers {
 		at.consumers[name] = m.standing(c)
+	}
+	for _, r := range m.reports {
+		if r.held && (at.held == 0 || r.ready < at.held) {
+			at.held = r.ready
+		}
 	}
 	m.past = append(m.past, at)
 	for len(m.past) > 1 && !m.past[1].at.After(m.now.Add(-lag)) {
@@ -180,6 +187,9 @@ func (x *machine) View(context.Context) (View, error) {
 			uploaders = s.floor
 		}
 		v.Idle = v.Idle && s.idle
+	}
+	if held := m.stale("held as of").held; held != 0 && held-1 < v.Floor {
+		v.Floor, v.FloorOf = held-1, queue.HeldStream
 	}
 	known := m.stale("pending as of").last
 	for seq := max(uploaders+1, m.first); seq <= known; seq++ {

@@ -12,9 +12,11 @@
 package trim
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"math"
+	"slices"
 	"time"
 
 	"github.com/yagi-crash/yagi/pkg/queue"
@@ -49,9 +51,10 @@ type View struct {
 	Bytes           uint64
 	MaxBytes        int64 // 0 or less is no limit
 
-	// Floor is the sequence up to which every durable consumer has acknowledged.
+	// Floor is the sequence up to which every durable consumer has acknowledged, and
+	// no report is held.
 	Floor uint64
-	// FloorOf is the consumer that has that floor, the lowest.
+	// FloorOf is the consumer that has that floor, the lowest, or queue.HeldStream.
 	FloorOf string
 	// Idle is whether the consumers say that there is nothing above the floor
 	// that they wait for.
@@ -77,6 +80,13 @@ type Stream interface {
 type Trimmer struct {
 	window  time.Duration
 	history history
+	floors  []floorAt // of the last Staleness, and the one before; oldest first
+}
+
+// floorAt is a floor, and when it was asked for.
+type floorAt struct {
+	asked time.Time
+	floor uint64
 }
 
 // New returns a trimmer that keeps uploaded reports for window, as long as there
@@ -109,10 +119,11 @@ func (t *Trimmer) Step(ctx context.Context, s Stream) (Result, error) {
 	}
 	t.history.add(v)
 	r := Result{View: v, Pressed: v.pressed()}
-	safe := t.safe(v)
+	floor := t.lowestFloor(v)
+	safe := t.safe(v, floor)
 	r.BufferLeft = t.bufferLeft(v, safe)
 	if safe == 0 && r.Pressed {
-		if safe, err = t.safeByClock(ctx, s, v); err != nil {
+		if safe, err = t.safeByClock(ctx, s, v, floor); err != nil {
 			return r, err
 		}
 	}
@@ -134,10 +145,24 @@ func (t *Trimmer) Step(ctx context.Context, s Stream) (Result, error) {
 	return r, nil
 }
 
-// safe returns the sequence up to which nobody needs a message; 0 is none.
-func (t *Trimmer) safe(v View) uint64 {
-	floor := v.Floor
-	if v.Idle && v.Pending == nil && v.FloorOf == queue.Consumer {
+// lowestFloor returns the lowest of the floors within Staleness. A report that is held
+// at this moment is acknowledged to its consumer, which knows at once, while the leader
+// of the references may be one that lost its peers and has yet to notice.
+func (t *Trimmer) lowestFloor(v View) uint64 {
+	if n := len(t.floors); n > 0 && v.Last < t.floors[n-1].floor { // another stream
+		t.floors = nil
+	}
+	for len(t.floors) > 1 && v.Asked.Sub(t.floors[1].asked) > Staleness {
+		t.floors = t.floors[1:]
+	}
+	t.floors = append(t.floors, floorAt{v.Asked, v.Floor})
+	return slices.MinFunc(t.floors, func(a, b floorAt) int { return cmp.Compare(a.floor, b.floor) }).floor
+}
+
+// safe returns the sequence up to which nobody needs a message, with all that is up to
+// floor acknowledged; 0 is none.
+func (t *Trimmer) safe(v View, floor uint64) uint64 {
+	if floor == v.Floor && v.Idle && v.Pending == nil && v.FloorOf == queue.Consumer {
 		// No report waits at all, but for those of the last moment, of which the
 		// leader may not know yet. What is left are strays: chunks of reports that
 		// were never finished.
@@ -150,12 +175,14 @@ func (t *Trimmer) safe(v View) uint64 {
 // below the floor, since it was started after that came, in a stream that is short
 // of room. It goes by the times of the messages, if the server's clock can be
 // believed now; whether it could when they were stored, nobody knows.
-func (t *Trimmer) safeByClock(ctx context.Context, s Stream, v View) (uint64, error) {
+func (t *Trimmer) safeByClock(ctx context.Context, s Stream, v View, floor uint64) (uint64, error) {
 	if v.Server.Sub(v.Answered.Round(0)).Abs() > ClockSkew {
 		return 0, fmt.Errorf("room is short, and the server's clock differs from this machine's by more than %v", ClockSkew)
 	}
 	from := v.Server
 	switch p := v.Pending; {
+	case v.Asked.Sub(t.floors[0].asked) <= Staleness: // not watched for long enough to know what is held
+		return 0, nil
 	case v.FloorOf != queue.Consumer: // what a replay has yet to read begins earlier than Pending
 		return 0, nil
 	case p == nil && !v.Idle: // reports wait, and the leader does not find them
@@ -166,7 +193,7 @@ func (t *Trimmer) safeByClock(ctx context.Context, s Stream, v View) (uint64, er
 		from = p.Time
 	}
 	upTo, err := before(ctx, s, v, from.Add(-queue.ReadyDeadline-ClockSkew))
-	return min(v.Floor, upTo), err
+	return min(floor, upTo), err
 }
 
 // wanted returns the sequence up to which messages are not kept for replays any

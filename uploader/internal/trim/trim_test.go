@@ -78,6 +78,7 @@ func (m *model) actions(least, most time.Duration) map[string]func(*rapid.T) {
 		"inline report":    m.inline,
 		"upload":           m.upload,
 		"upload more":      m.upload,
+		"hold":             m.hold,
 		"drain":            m.drain,
 		"start a replay":   m.startReplay,
 		"replay":           m.replay,
@@ -192,8 +193,15 @@ func (m *model) inline(*rapid.T) {
 
 func (m *model) upload(t *rapid.T) { m.store(m.waiting(t)) }
 
+// hold sets a report aside that cannot be uploaded: it is acknowledged.
+func (m *model) hold(t *rapid.T) {
+	r := m.waiting(t)
+	r.held = true
+	m.consumers[queue.Consumer].acked[r.ready] = true
+}
+
 func (m *model) store(r *report) {
-	r.stored = true
+	r.stored, r.held = true, false
 	m.consumers[queue.Consumer].acked[r.ready] = true
 }
 
