@@ -79,6 +79,7 @@ func (u *Uploader) bury(ctx context.Context, d *delivery, v verdict) verdict {
 		Delivered: d.meta.NumDelivered,
 		At:        time.Now(),
 		Partial:   v.class == classIncomplete,
+		Damaged:   v.class == classDamaged,
 	})
 	if ctx.Err() == nil {
 		u.conditions.set("writing dead letters", err)

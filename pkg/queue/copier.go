@@ -34,50 +34,75 @@ func NewCopier(js jetstream.JetStream) *Copier {
 }
 
 // Bury copies a ready message, given by its headers and body, to the dead letters,
-// and returns once the copy is on disk. The chunks that it lists come along; one
+// and returns once the copy is durable. The chunks that it lists come along; one
 // that is not there is a 0 in the copy's manifest, if d.Partial. A message that is
-// a dead letter already is not copied again. After an error there may be chunks
-// among the dead letters that none lists.
+// a dead letter already is not copied again, unless chunks of that one are missing.
+// After an error there may be chunks among the dead letters that none lists.
 func (c *Copier) Bury(ctx context.Context, header nats.Header, body []byte, d Death) error {
 	p, ok := PartitionOf(d.Stream)
 	if !ok {
 		return fmt.Errorf("%s is no stream of reports", d.Stream)
 	}
 	msg := &nats.Msg{Subject: d.subject(p), Header: ownHeaders(header), Data: body}
-	there, err := c.reader.askLeader(ctx, DeadLetterStream, get{Last: msg.Subject}, &Stored{})
-	if err != nil || there {
+	earlier, whole, err := c.earlier(ctx, msg.Subject, d.Partial || d.Damaged)
+	if err != nil || whole {
 		return err
 	}
-	began := time.Now()
+	var chunks *chunks
 	if m, err := ReadManifest(header); err == nil && len(m.Chunks) > 0 {
-		if err := c.buryChunks(ctx, m, &d, DeadChunkSubject(p), msg.Header); err != nil {
+		if chunks, err = c.buryChunks(ctx, m, &d, DeadChunkSubject(p), msg.Header); err != nil {
 			return fmt.Errorf("copying the chunks of %s to %s: %w", m.ID, DeadLetterStream, err)
 		}
 	}
 	d.write(msg.Header)
-	if err := InTime(began); err != nil { // chunks that none lists may be removed by then
-		return err
-	}
-	_, err = c.publish(ctx, msg, DeadLetterStream, jetstream.WithExpectLastSequencePerSubject(0))
+	_, err = c.commit(ctx, msg, DeadLetterStream, chunks, jetstream.WithExpectLastSequencePerSubject(earlier))
 	if api, ok := errors.AsType[*jetstream.APIError](err); ok && api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence {
 		return nil // another uploader has made it
 	}
 	if err != nil {
 		return fmt.Errorf("copying to %s: %w", DeadLetterStream, err)
 	}
-	return InTime(began)
+	return nil
+}
+
+// earlier returns the sequence of the dead letter that has the subject, 0 if there is
+// none, and whether it is whole: its chunks went if the server that acknowledged them
+// came back without its last messages. With anyhow it passes for whole.
+func (c *Copier) earlier(ctx context.Context, subject string, anyhow bool) (seq uint64, whole bool, err error) {
+	var found struct {
+		Stored
+
+		Header []byte `json:"hdrs"`
+	}
+	there, err := c.reader.askLeader(ctx, DeadLetterStream, get{Last: subject}, &found)
+	if err != nil || !there {
+		return 0, false, err
+	}
+	header, err := nats.DecodeHeadersMsg(found.Header)
+	if err != nil {
+		return 0, false, fmt.Errorf("reading the header of message %d of %s: %w", found.Sequence, DeadLetterStream, err)
+	}
+	m, err := ReadManifest(header)
+	if err != nil || len(m.Chunks) == 0 || anyhow {
+		return found.Sequence, true, nil // as the message that it is a copy of
+	}
+	_, err = c.reader.Read(ctx, DeadLetterStream, m, nil)
+	if errors.Is(err, ErrIncomplete) || errors.Is(err, ErrDamaged) {
+		return found.Sequence, false, nil
+	}
+	return found.Sequence, true, err
 }
 
 // buryChunks copies chunks to the dead letters. Where there is no room for all of
 // them, none is copied: they would take the room of smaller reports.
-func (c *Copier) buryChunks(ctx context.Context, m *Manifest, d *Death, subject string, header nats.Header) error {
+func (c *Copier) buryChunks(ctx context.Context, m *Manifest, d *Death, subject string, header nats.Header) (*chunks, error) {
 	s, err := c.js.Stream(ctx, DeadLetterStream)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	info := s.CachedInfo()
 	if free := info.Config.MaxBytes - int64(info.State.Bytes); info.Config.MaxBytes > 0 && free < m.Size() {
-		return fmt.Errorf("%d bytes are free, %d are needed", free, m.Size())
+		return nil, fmt.Errorf("%d bytes are free, %d are needed", free, m.Size())
 	}
 	return c.moveChunks(ctx, m, d.Stream, place{DeadLetterStream, subject, d.Partial}, header)
 }
@@ -93,21 +118,18 @@ func (c *Copier) Requeue(ctx context.Context, header nats.Header, body []byte, p
 		return err
 	}
 	msg := &nats.Msg{Subject: ReadySubject(p), Header: ownHeaders(header), Data: body}
-	began := time.Now()
+	var chunks *chunks
 	if len(m.Chunks) > 0 {
 		to := place{StreamName(p), ChunkSubject(p), false}
-		if err := c.moveChunks(ctx, m, DeadLetterStream, to, msg.Header); err != nil {
+		if chunks, err = c.moveChunks(ctx, m, DeadLetterStream, to, msg.Header); err != nil {
 			return fmt.Errorf("copying the chunks of %s to %s: %w", m.ID, to.stream, err)
 		}
 	}
 	msg.Header.Set(HeaderMsgID, name)
-	if err := InTime(began); err != nil {
-		return err
-	}
-	if _, err := c.publish(ctx, msg, StreamName(p)); err != nil {
+	if _, err := c.commit(ctx, msg, StreamName(p), chunks); err != nil {
 		return fmt.Errorf("copying %s to %s: %w", m.ID, StreamName(p), err)
 	}
-	return InTime(began)
+	return nil
 }
 
 // InTime returns an error when a report's first chunk, sent no earlier than began,
@@ -133,7 +155,11 @@ type place struct {
 // header, so that it lists the copies. One that is not there is an error that wraps
 // ErrIncomplete, or a 0 in the manifest if it may be missing, as are those that the
 // report's size has no room for.
-func (c *Copier) moveChunks(ctx context.Context, m *Manifest, from string, to place, header nats.Header) error {
+func (c *Copier) moveChunks(ctx context.Context, m *Manifest, from string, to place, header nats.Header) (*chunks, error) {
+	into, err := c.begin(ctx, to.stream)
+	if err != nil {
+		return nil, err
+	}
 	copies := make([]uint64, len(m.Chunks))
 	room := m.Size() // a manifest may list more than it should
 	for i, seq := range m.Chunks {
@@ -142,16 +168,17 @@ func (c *Copier) moveChunks(ctx context.Context, m *Manifest, from string, to pl
 		case errors.Is(err, ErrIncomplete) && to.partial:
 			continue
 		case err != nil:
-			return fmt.Errorf("reading message %d: %w", seq, err)
+			return nil, fmt.Errorf("reading message %d: %w", seq, err)
 		}
 		if room -= int64(len(data)); room < 0 {
 			break // what it would hold too much is damage, and was found to be
 		}
 		if copies[i], err = c.publish(ctx, &nats.Msg{Subject: to.subject, Data: data}, to.stream); err != nil {
-			return err
+			return nil, err
 		}
+		into.see(copies[i])
 	}
-	return relist(header, copies)
+	return into, relist(header, copies)
 }
 
 // relist has the manifest in header list other chunks, and leaves the rest of it

@@ -44,6 +44,9 @@ type Death struct {
 	// Partial has a report be copied of which a chunk is nowhere to be found.
 	// Otherwise that is an error: there may be trouble which passes.
 	Partial bool
+	// Damaged has a copy that was made before not be compared with the manifest, which
+	// the report does not match.
+	Damaged bool
 }
 
 // maxCause bounds a dead letter's cause, in bytes: the server takes 64 KiB of
@@ -67,7 +70,7 @@ func (d *Death) subject(p int) string {
 	return fmt.Sprintf("crashdlq.%d.ready.%d.%d", p, d.Sequence, d.Stored.UnixNano())
 }
 
-// ReadDeath reads a dead letter's headers. Stored and Partial are not among them. The error
+// ReadDeath reads a dead letter's headers. Stored, Partial and Damaged are not among them. The error
 // says what of them cannot be read; the rest is there.
 func ReadDeath(header nats.Header) (Death, error) {
 	d := Death{

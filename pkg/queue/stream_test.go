@@ -58,8 +58,8 @@ func apply(t *testing.T, js jetstream.JetStream, cfg queue.Config) {
 // the last field, and there is nothing left to do.
 func TestApplyMakesWhatCheckWants(t *testing.T) {
 	js, cfg := connect(t)
-	if got := len(plan(t, js, cfg)); got != 5 {
-		t.Fatalf("plan for an empty server has %d steps, want 5 (two streams, two consumers, dead letters)", got)
+	if got := len(plan(t, js, cfg)); got != 7 {
+		t.Fatalf("plan for an empty server has %d steps, want 7 (two streams, two consumers, dead letters, held reports and their consumer)", got)
 	}
 	apply(t, js, cfg)
 	for _, c := range plan(t, js, cfg) {

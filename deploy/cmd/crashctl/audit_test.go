@@ -311,6 +311,51 @@ func TestAuditBehindAHeldReport(t *testing.T) {
 	requireWords(t, got.out, "0 lost, 1 lost or waiting\n", "(lost, or one of 1 that uploaders have in hand)\n", "--id "+string(lost.ID)+" --yes\n")
 }
 
+// A report that is held is acknowledged, and waits; it is lost when it is neither held nor
+// stored.
+func TestAuditOfHeldReports(t *testing.T) {
+	p := newPlant(t)
+	report := p.publish(t, "A", false)
+	msg := take(t, p.js, 0)
+	meta, err := msg.Metadata()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := queue.Hold(t.Context(), p.js, queue.Held{Stream: meta.Stream, Sequence: meta.Sequence.Stream, Stored: meta.Timestamp}); err != nil {
+		t.Fatal(err)
+	}
+	if err := msg.DoubleAck(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if f := p.findings(t, 0, "--ledger", ledgerOf(t, report)); f.Waiting != 1 || len(f.Lost) != 0 {
+		t.Errorf("held: %+v", f)
+	}
+	references, err := p.js.Stream(t.Context(), queue.HeldStream)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := references.Purge(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if f := p.findings(t, 1); len(f.Lost) != 1 {
+		t.Errorf("not held any more: %+v", f)
+	}
+}
+
+// ledgerOf writes a ledger of these reports and returns its path.
+func ledgerOf(t *testing.T, reports ...*crash.Sealed) string {
+	t.Helper()
+	var ids strings.Builder
+	for _, s := range reports {
+		ids.WriteString(string(s.ID) + "\n")
+	}
+	path := filepath.Join(t.TempDir(), "ledger")
+	if err := os.WriteFile(path, []byte(ids.String()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
 // A report that died, was put back and died again is a dead letter, and not lost.
 func TestAuditOfWhatDiedTwice(t *testing.T) {
 	p := newPlant(t)

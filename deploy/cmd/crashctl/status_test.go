@@ -114,7 +114,7 @@ func TestStatusOfReportsInHand(t *testing.T) {
 	publish(t, js, 0, 1000)
 	publish(t, js, 0, 1000)
 	msg := take(t, js, 0)
-	want := queuestatus.Backlog{Depth: 2, Pending: 1, AckPending: 1}
+	want := queuestatus.Backlog{Depth: 2, Pending: 1, AckPending: 1, MaxAckPending: 1000}
 	check := func(when string) {
 		got := *readStatus(t, environ, 0).Partitions[0].Consumer.Backlog
 		if got.OldestSeconds == nil {
@@ -135,7 +135,7 @@ func TestStatusOfReportsInHand(t *testing.T) {
 	if err := msg.DoubleAck(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	want = queuestatus.Backlog{Depth: 1, Pending: 1}
+	want = queuestatus.Backlog{Depth: 1, Pending: 1, MaxAckPending: 1000}
 	check("uploaded")
 }
 
@@ -246,6 +246,37 @@ func TestStatusOfDeadLetters(t *testing.T) {
 		t.Errorf("%+v", s.DeadLetters.Usage)
 	}
 	requireWords(t, crashctl(t, environ, "status").out, "dead letters  1, ")
+}
+
+// Held reports are counted, and why the last one is held is told, without what a terminal
+// obeys.
+func TestStatusOfHeldReports(t *testing.T) {
+	js, environ := applied(t)
+	held := queue.Held{Stream: queue.StreamName(0), Sequence: 7, Stored: time.Unix(5, 0), Class: "refused", Cause: "the store\nsaid no"}
+	for range 2 { // as when the uploader is killed before it can acknowledge
+		if err := queue.Hold(t.Context(), js, held); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s := readStatus(t, environ, 1)
+	requireOne(t, s.Attention, "1 report(s) held: they failed and are retried at leisure (the last one: refused, the store said no)")
+	if s.Held.Reports == nil || *s.Held.Reports != 1 {
+		t.Errorf("%+v", s.Held)
+	}
+	requireWords(t, crashctl(t, environ, "status").out, "held reports  1\n")
+}
+
+// That the uploaders' consumer is about to deliver nothing new is told before it does.
+func TestStatusOfUsedUpDeliveries(t *testing.T) {
+	js, environ := applied(t, "NATS_MAX_ACK_PENDING=4")
+	for range 5 {
+		publish(t, js, 0, 1000)
+	}
+	for range 4 {
+		take(t, js, 0)
+	}
+	s := readStatus(t, environ, 1)
+	requireOne(t, s.Attention, "stream CRASHES_0: 4 reports are unacknowledged, 0 of them redelivered; at 4 (NATS_MAX_ACK_PENDING) nothing new is delivered")
 }
 
 // Whether a server syncs always is told when it is known, and never guessed.

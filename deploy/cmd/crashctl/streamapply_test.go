@@ -33,6 +33,8 @@ func TestApplyWithoutYesChangesNothing(t *testing.T) {
 	want := `would create stream CRASHES_0 on crash.0.chunk crash.0.ready, at most 67108864 (64 MiB), 1 replica(s)
 would create consumer uploader of CRASHES_0 on crash.0.ready
 would create stream CRASHES_DLQ on crashdlq.>, at most 6710886 (6.4 MiB), 1 replica(s)
+would create stream CRASHES_HELD on crashheld.>, at most 33554432 (32 MiB), 1 replica(s)
+would create consumer uploader of CRASHES_HELD on crashheld.>
 Nothing was changed. To do it: crashctl stream apply --yes
 `
 	if got.out != want {
@@ -47,10 +49,10 @@ Nothing was changed. To do it: crashctl stream apply --yes
 func TestApplyWithYes(t *testing.T) {
 	js, environ := start(t, "NATS_PARTITIONS=2")
 	got := crashctl(t, environ, "stream", "apply", "--yes")
-	if got.code != 0 || strings.Count(got.out, "done: create ") != 5 || strings.Count(got.out, "\n") != 5 {
-		t.Errorf("%+v, want five lines of what was done", got)
+	if got.code != 0 || strings.Count(got.out, "done: create ") != 7 || strings.Count(got.out, "\n") != 7 {
+		t.Errorf("%+v, want seven lines of what was done", got)
 	}
-	if there := strings.Join(streams(t, js), " "); there != "CRASHES_0 CRASHES_1 CRASHES_DLQ" {
+	if there := strings.Join(streams(t, js), " "); there != "CRASHES_0 CRASHES_1 CRASHES_DLQ CRASHES_HELD" {
 		t.Errorf("streams %s", there)
 	}
 	for _, args := range [][]string{{"stream", "apply"}, {"stream", "apply", "--yes"}} {

@@ -19,6 +19,7 @@ func printTable(out io.Writer, s *queuestatus.Status) error {
 		fmt.Fprintf(&b, "server        %s, nats-server %s\n", s.Server.Name, s.Server.Version)
 		fmt.Fprintf(&b, "syncs         %s\n", syncs(s.Sync))
 		fmt.Fprintf(&b, "dead letters  %s\n", deadLetters(s))
+		fmt.Fprintf(&b, "held reports  %s\n", heldReports(s))
 	}
 	fmt.Fprintf(&b, "bucket        %s\n", bucket(s.Bucket))
 	fmt.Fprintf(&b, "intakes       %s\n", intakes(s.Intakes))
@@ -132,6 +133,17 @@ func copies(s *queuestatus.Status) []string {
 	}
 	add(s.DeadLetters)
 	return all
+}
+
+func heldReports(s *queuestatus.Status) string {
+	switch n := s.Held.Reports; {
+	case n == nil:
+		return string(s.Held.Stream.State)
+	case *n == 0:
+		return "none"
+	default:
+		return comma(*n)
+	}
 }
 
 func deadLetters(s *queuestatus.Status) string {

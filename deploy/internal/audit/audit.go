@@ -46,7 +46,7 @@ type Findings struct {
 	// ledger lists and that are lost. Each is counted in one of the following.
 	Reports uint64 `json:"reports"`
 	Stored  uint64 `json:"stored"`
-	// Waiting are not stored yet, as they should be in the queue.
+	// Waiting are not stored yet, as they should be in the queue; held ones too.
 	Waiting uint64 `json:"waiting"`
 	// Dead are dead letters.
 	Dead uint64 `json:"dead"`
@@ -89,8 +89,11 @@ type Audit struct {
 	ids      map[crash.ID]state // the best of what is known of its messages
 	floors   map[string]uint64  // of each stream: up to there all was acknowledged when it began
 	waiting  []unsettled
-	dead     map[message]bool
-	deadIDs  map[crash.ID]bool
+	held     map[message]bool
+	// manifests are those of what seems lost; nil where there is none.
+	manifests map[message]*queue.Manifest
+	dead      map[message]bool
+	deadIDs   map[crash.ID]bool
 }
 
 // state is how it stands with a report, worst first.
@@ -114,7 +117,8 @@ type message struct {
 func (a *Audit) Run(ctx context.Context, streams []string, ledger []crash.ID) (*Findings, error) {
 	a.findings = Findings{Lost: []Report{}, Unsure: []Report{}, Short: []string{}, Gaps: []string{}, Unqueued: []crash.ID{}, Ledger: len(ledger)}
 	a.ids, a.floors, a.waiting = map[crash.ID]state{}, map[string]uint64{}, nil
-	a.dead, a.deadIDs = map[message]bool{}, map[crash.ID]bool{}
+	a.manifests = map[message]*queue.Manifest{}
+	a.held, a.dead, a.deadIDs = map[message]bool{}, map[message]bool{}, map[crash.ID]bool{}
 	if err := a.readDead(ctx); err != nil {
 		return nil, err
 	}
@@ -123,6 +127,9 @@ func (a *Audit) Run(ctx context.Context, streams []string, ledger []crash.ID) (*
 			return nil, fmt.Errorf("auditing %s: %w", stream, err)
 		}
 	}
+	if err := a.readHeld(ctx); err != nil { // now, since what was acknowledged before was held before
+		return nil, err
+	}
 	if err := a.readDead(ctx); err != nil { // some may have died meanwhile
 		return nil, err
 	}
@@ -130,6 +137,9 @@ func (a *Audit) Run(ctx context.Context, streams []string, ledger []crash.ID) (*
 		if err := a.settle(ctx, stream); err != nil {
 			return nil, fmt.Errorf("auditing %s: %w", stream, err)
 		}
+	}
+	if err := a.lookAgain(ctx); err != nil {
+		return nil, err
 	}
 	if err := a.sort(ctx, streams); err != nil {
 		return nil, err
@@ -155,6 +165,15 @@ func (a *Audit) readDead(ctx context.Context) error {
 		if d.ID != "" {
 			a.deadIDs[d.ID] = true
 		}
+	}
+	return err
+}
+
+// readHeld notes which reports are held: acknowledged, and to be stored later.
+func (a *Audit) readHeld(ctx context.Context) error {
+	all, err := queue.HeldReports(ctx, a.JS, "")
+	for _, h := range all {
+		a.held[message{h.Stream, h.Sequence}] = true
 	}
 	return err
 }
@@ -248,8 +267,9 @@ func (a *Audit) report(ctx context.Context, stream string, floor uint64, m *scan
 		is = waiting
 		a.findings.Waiting++
 		a.waiting = append(a.waiting, unsettled{r, manifest})
-	default: // lost, or dead, or queued again: sort will tell
+	default: // lost, or held, or dead, or queued again: sort will tell
 		a.findings.Lost = append(a.findings.Lost, r)
+		a.manifests[message{stream, m.Sequence}] = manifest
 	}
 	if r.ID != "" {
 		a.ids[r.ID] = max(a.ids[r.ID], is)
@@ -287,6 +307,29 @@ func (a *Audit) compare(ctx context.Context, m *queue.Manifest) (string, error) 
 	return "", nil
 }
 
+// lookAgain takes out of what seems lost what was held when the bucket was asked, and
+// has been stored since.
+func (a *Audit) lookAgain(ctx context.Context) error {
+	seem := a.findings.Lost
+	a.findings.Lost = []Report{}
+	for _, r := range seem {
+		at := message{r.Stream, r.Sequence}
+		if manifest := a.manifests[at]; manifest != nil && !a.held[at] && !a.dead[at] {
+			what, err := a.compare(ctx, manifest)
+			if err != nil {
+				return err
+			}
+			if what == "" {
+				a.findings.Stored++
+				a.ids[r.ID] = stored
+				continue
+			}
+		}
+		a.findings.Lost = append(a.findings.Lost, r)
+	}
+	return nil
+}
+
 // sort takes out of what seems lost what is a dead letter, what was put back into
 // the queue, and what another report has replaced whose client chose the same id.
 func (a *Audit) sort(ctx context.Context, streams []string) error {
@@ -302,6 +345,8 @@ func (a *Audit) sort(ctx context.Context, streams []string) error {
 	}
 	for _, r := range seem {
 		switch {
+		case a.held[message{r.Stream, r.Sequence}]:
+			a.findings.Waiting++
 		case a.dead[message{r.Stream, r.Sequence}]:
 			a.findings.Dead++
 		case a.ids[r.ID] == stored:
@@ -404,7 +449,7 @@ func (a *Audit) note(r Report, lost map[crash.ID]Report) {
 	switch {
 	case r.What == "":
 		is = stored
-	case r.Sequence > a.floors[r.Stream]: // it waits, whatever became of others
+	case r.Sequence > a.floors[r.Stream], a.held[message{r.Stream, r.Sequence}]: // it waits, whatever became of others
 		is = waiting
 	default:
 		lost[r.ID] = r

@@ -63,7 +63,7 @@ func (a *Audit) settle(ctx context.Context, stream string) error {
 // in the bucket.
 func (a *Audit) suspects(ctx context.Context, stream string, delivered uint64) (suspects []unsettled, err error) {
 	for _, w := range a.waiting {
-		if w.Stream != stream || w.Sequence > delivered || a.dead[message{w.Stream, w.Sequence}] || a.deadIDs[w.ID] {
+		if w.Stream != stream || w.Sequence > delivered || a.held[message{w.Stream, w.Sequence}] || a.dead[message{w.Stream, w.Sequence}] || a.deadIDs[w.ID] {
 			continue
 		}
 		what := w.What
@@ -90,7 +90,7 @@ func (a *Audit) outside(ctx context.Context, stream string, info *jetstream.Cons
 		if m.Sequence > info.Delivered.Stream {
 			return errFar
 		}
-		if a.dead[message{stream, m.Sequence}] || !m.Time.Before(a.Since) && m.Time.Before(a.Until) {
+		if a.held[message{stream, m.Sequence}] || a.dead[message{stream, m.Sequence}] || !m.Time.Before(a.Since) && m.Time.Before(a.Until) {
 			return nil
 		}
 		what := "unreadable"

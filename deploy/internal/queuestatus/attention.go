@@ -18,6 +18,14 @@ const (
 	silentSeconds = 15
 )
 
+// pendingShare is the part of max_ack_pending above which the server is about to deliver
+// nothing new: uploaders that are sized as they should be have two thirds of it in flight
+// at most. retriedShare is the part of it that may be redelivered reports.
+const (
+	pendingShare = 0.8
+	retriedShare = 0.25
+)
+
 // attention lists what somebody should look at: the servers, then the streams.
 func (s *Status) attention() []string {
 	var all []string
@@ -37,6 +45,14 @@ func (s *Status) attention() []string {
 	all = append(all, s.DeadLetters.attention()...)
 	if n := s.DeadReports; n != nil && *n > 0 {
 		add("%s dead letter(s): crashctl dead list shows them", humanize.Comma(int64(*n)))
+	}
+	all = append(all, s.Held.Stream.attention()...)
+	if n := s.Held.Reports; n != nil && *n > 0 {
+		last := "" // nothing, when it went meanwhile
+		if s.Held.LastClass != "" {
+			last = fmt.Sprintf(" (the last one: %s, %s)", s.Held.LastClass, s.Held.LastCause)
+		}
+		add("%s report(s) held: they failed and are retried at leisure%s", humanize.Comma(int64(*n)), last)
 	}
 	return append(all, s.attentionOfOthers()...)
 }
@@ -101,6 +117,13 @@ func (p *Partition) attention() []string {
 	}
 	if p.Stream.State == Present && p.Consumer.State == Missing {
 		all = append(all, fmt.Sprintf("consumer %s of %s is missing: %s", p.Consumer.Name, p.Stream.Name, p.remedy()))
+	}
+	if b := p.Consumer.Backlog; b != nil && b.MaxAckPending > 0 {
+		limit := float64(b.MaxAckPending)
+		if float64(b.AckPending) >= pendingShare*limit || float64(b.Redelivered) >= retriedShare*limit {
+			all = append(all, fmt.Sprintf("stream %s: %d reports are unacknowledged, %d of them redelivered; at %d (NATS_MAX_ACK_PENDING) nothing new is delivered",
+				p.Stream.Name, b.AckPending, b.Redelivered, b.MaxAckPending))
+		}
 	}
 	if b := p.Consumer.Backlog; b != nil && b.OldestSeconds != nil && *b.OldestSeconds > oldestSeconds {
 		all = append(all, fmt.Sprintf("stream %s: the oldest report has waited for %s", p.Stream.Name, *b.OldestSeconds))

@@ -95,7 +95,7 @@ func (all copies) add(page *jsz, server string, monitor *url.URL) {
 	for _, account := range page.Accounts {
 		for _, s := range account.Streams {
 			_, ours := queue.PartitionOf(s.Name)
-			if !ours && s.Name != queue.DeadLetterStream || s.Cluster == nil || len(s.Cluster.Replicas) == 0 {
+			if !ours && s.Name != queue.DeadLetterStream && s.Name != queue.HeldStream || s.Cluster == nil || len(s.Cluster.Replicas) == 0 {
 				continue
 			}
 			c := copyOf{

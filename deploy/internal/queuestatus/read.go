@@ -51,6 +51,7 @@ func Read(ctx context.Context, js jetstream.JetStream, cfg queue.Config, q Quest
 		s.Partitions[i].Stream.Copies = found.of(&s.Partitions[i].Stream)
 	}
 	s.DeadLetters.Copies = found.of(&s.DeadLetters)
+	s.Held.Stream.Copies = found.of(&s.Held.Stream)
 	for _, err := range append(problems, serverProblems...) {
 		s.CannotTell = append(s.CannotTell, err.Error())
 	}
@@ -89,6 +90,7 @@ func empty() *Status {
 		Sync:        []Sync{},
 		Partitions:  []Partition{},
 		DeadLetters: unknown(queue.DeadLetterStream),
+		Held:        Held{Stream: unknown(queue.HeldStream)},
 		Intakes:     []Service{},
 		Uploaders:   []Uploader{},
 		Attention:   []string{},
@@ -130,8 +132,10 @@ func (s *Status) readStreams(ctx context.Context, js jetstream.JetStream, cfg qu
 		s.Partitions[i], err = readPartition(ctx, js, numbers[i], cfg)
 		return err
 	})
-	if err := s.readDead(ctx, js, cfg); err != nil {
-		problems = append(problems, err)
+	for _, read := range []func(context.Context, jetstream.JetStream, queue.Config) error{s.readDead, s.readHeld} {
+		if err := read(ctx, js, cfg); err != nil {
+			problems = append(problems, err)
+		}
 	}
 	s.Total = total(s.Partitions)
 	return problems
@@ -153,6 +157,31 @@ func (s *Status) readDead(ctx context.Context, js jetstream.JetStream, cfg queue
 		n += messages
 	}
 	s.DeadReports = &n
+	return nil
+}
+
+// readHeld reads the references to held reports, and the last of them.
+func (s *Status) readHeld(ctx context.Context, js jetstream.JetStream, cfg queue.Config) error {
+	found, stream, err := readStream(ctx, js, queue.HeldConfig(cfg))
+	s.Held.Stream = found
+	if err != nil || stream == nil {
+		return err
+	}
+	state := stream.CachedInfo().State
+	s.Held.Reports = &state.Msgs
+	if state.Msgs == 0 {
+		return nil
+	}
+	last, err := stream.GetMsg(ctx, state.LastSeq)
+	if errors.Is(err, jetstream.ErrMsgNotFound) { // it is held no more
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("the last report in %s: %w", found.Name, because(ctx, err))
+	}
+	if held, err := queue.ReadHeld(last.Subject, last.Header); err == nil {
+		s.Held.LastClass, s.Held.LastCause = held.Class, held.Cause
+	}
 	return nil
 }
 
@@ -267,6 +296,8 @@ func backlog(info *jetstream.ConsumerInfo) *Backlog {
 		Pending:     info.NumPending,
 		AckPending:  uint64(info.NumAckPending),
 		Redelivered: uint64(info.NumRedelivered),
+
+		MaxAckPending: uint64(max(0, info.Config.MaxAckPending)),
 
 		PausedSeconds: seconds(info.PauseRemaining),
 	}

@@ -35,6 +35,8 @@ type Status struct {
 	DeadLetters Stream `json:"dead_letters"`
 	// DeadReports is how many reports it has; null when that is not known.
 	DeadReports *uint64 `json:"dead_reports"`
+	// Held are the reports that failed and are set aside, to be retried at leisure.
+	Held Held `json:"held"`
 	// Bucket is null when it was not asked about.
 	Bucket *Bucket `json:"bucket"`
 	// Intakes has an entry for each intake whose address is known.
@@ -45,6 +47,16 @@ type Status struct {
 	Attention []string `json:"attention"`
 	// CannotTell lists what was asked and could not be found out.
 	CannotTell []string `json:"cannot_tell"`
+}
+
+// Held is the stream of references to held reports, and what it has.
+type Held struct {
+	Stream Stream `json:"stream"`
+	// Reports is how many reports are held; null when that is not known.
+	Reports *uint64 `json:"reports"`
+	// LastClass and LastCause are why the last of them was held; empty when none is.
+	LastClass string `json:"last_class"`
+	LastCause string `json:"last_cause"`
 }
 
 // Server is a nats-server.
@@ -150,6 +162,9 @@ type Backlog struct {
 	Pending uint64 `json:"pending"`
 	// AckPending reports are in the hands of uploaders.
 	AckPending uint64 `json:"ack_pending"`
+	// MaxAckPending is how many AckPending may be: at that many nothing new is
+	// delivered. It is 0 when there is no limit, and the sum in a total.
+	MaxAckPending uint64 `json:"max_ack_pending"`
 	// Redelivered counts those of AckPending that were handed out before.
 	Redelivered uint64 `json:"redelivered"`
 	// PausedSeconds is for how much longer nothing is handed out (crashctl pause);

@@ -39,6 +39,7 @@ func (b *Backlog) plus(c *Backlog) *Backlog {
 		Pending:       b.Pending + c.Pending,
 		AckPending:    b.AckPending + c.AckPending,
 		Redelivered:   b.Redelivered + c.Redelivered,
+		MaxAckPending: b.MaxAckPending + c.MaxAckPending,
 		PausedSeconds: max(b.PausedSeconds, c.PausedSeconds),
 		OldestSeconds: b.OldestSeconds,
 	}
