@@ -29,6 +29,7 @@ const (
 	classIncomplete = "incomplete"  // a report of which a chunk is missing
 	classUnreadable = "unreadable"  // a message that does not say what it holds
 	classDamaged    = "damaged"     // a report that is not what intake published
+	classSameID     = "same_id"     // another report of the same id was stored at the same time
 	classDeadLetter = "dead_letter" // a report that could not be made a dead letter
 	classPanic      = "panic"       // a fault of ours
 	classGrace      = "grace"       // handed back unfinished when the process ended
@@ -104,7 +105,7 @@ func newMetrics() *metrics {
 	zero(m.reports, resultStored, resultRetried, resultHeld, resultDead)
 	zero(m.puts, putStored, putFailed)
 	zero(m.probes, putStored, putFailed)
-	zero(m.errors, append(objstore.Classes(), classQueue, classVersion, classUnreadable, classIncomplete, classDamaged, classDeadLetter, classPanic, classGrace)...)
+	zero(m.errors, append(objstore.Classes(), classQueue, classVersion, classUnreadable, classIncomplete, classDamaged, classSameID, classDeadLetter, classPanic, classGrace)...)
 	return m
 }
 

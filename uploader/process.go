@@ -82,10 +82,47 @@ func (u *Uploader) process(ctx context.Context, stream string, header nats.Heade
 		v.objects++
 		v.bytes += o.Part.Size
 	}
+	if v.report.IDGiven {
+		switch err := u.checkWhole(ctx, objects); {
+		case errors.Is(err, errOthers):
+			return v.retry(classSameID, err)
+		case err != nil:
+			return v.notPut(err)
+		}
+	}
 	v.result = resultStored
 	u.breaker.Succeeded()
 	return v
 }
+
+// errOthers means that the bucket has an object of another report with the same id.
+var errOthers = errors.New("another report of the same id was stored meanwhile")
+
+// checkWhole returns nil when the bucket has all objects of a report whose client chose
+// its id. Another report of that id may have been put at the same time, so that some
+// objects are of one and some of the other; raw_crash was put last by both, and so
+// whoever then finds all of its own has put the last of each. The other one tries again.
+// Without permission to read, this cannot be known, and the report passes for stored.
+func (u *Uploader) checkWhole(ctx context.Context, objects []layout.Object) error {
+	for _, o := range objects {
+		ours, err := u.store.Holds(ctx, o)
+		if err != nil && objstore.Class(err) == objstore.ClassDenied {
+			u.conditions.set(readingBack, err)
+			return nil
+		}
+		u.conditions.set(readingBack, nil)
+		switch {
+		case err != nil:
+			return err
+		case !ours:
+			return fmt.Errorf("%w: %s is of another one", errOthers, o.Key)
+		}
+	}
+	return nil
+}
+
+// readingBack is the condition of checkWhole.
+const readingBack = "reading back reports whose ids were chosen"
 
 // reserve waits until there is memory for a report in chunks; one in its message
 // has its memory already. A report that is larger than the whole budget is in

@@ -51,7 +51,7 @@ func (r *Replayer) Store(ctx context.Context, stream string, header nats.Header,
 		switch v.class {
 		case classVersion, classUnreadable, classDamaged, classIncomplete, classPanic:
 			return v.err
-		case classQueue:
+		case classQueue, classSameID:
 			r.waiting(v.err)
 		default:
 			failures = r.judge(ctx, v, failures)

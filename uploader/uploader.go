@@ -49,11 +49,13 @@ import (
 // store is the bucket. Put returns nil only once the object is there for good,
 // and does no harm when the object is there already. Probe returns nil when Put
 // may be expected to work, which it tries with an object of its own; so does Control,
-// where a part of that name lies. Check only looks whether the bucket is there.
+// where a part of that name lies. Holds reports whether an object is in the bucket, byte
+// for byte. Check only looks whether the bucket is there.
 type store interface {
 	Put(context.Context, layout.Object) error
 	Probe(context.Context) error
 	Control(ctx context.Context, part string) error
+	Holds(context.Context, layout.Object) (bool, error)
 	Check(context.Context) error
 }
 

@@ -42,6 +42,9 @@ var (
 type Manifest struct {
 	ID       crash.ID  `json:"id"`
 	Received time.Time `json:"received"` // when intake had the whole report
+	// IDGiven says that the client chose the id, so that another report may have the
+	// same one.
+	IDGiven bool `json:"id_given,omitempty"`
 	// Parts lists the raw_crash document and then the dumps, as they lie in
 	// the body.
 	Parts []ManifestPart `json:"parts"`
@@ -91,7 +94,7 @@ func EncodeChunked(s *crash.Sealed, chunks []uint64) (*nats.Msg, error) {
 }
 
 func headerOf(s *crash.Sealed, chunks []uint64) (nats.Header, error) {
-	m := Manifest{ID: s.ID, Received: s.Received, Chunks: chunks}
+	m := Manifest{ID: s.ID, Received: s.Received, IDGiven: s.IDGiven, Chunks: chunks}
 	for _, p := range s.Parts() {
 		m.Parts = append(m.Parts, ManifestPart{Name: p.Name, Size: p.Size, SHA256: p.SHA256})
 	}
@@ -208,7 +211,7 @@ func (m *Manifest) cut(size int64, data func(at, size int64) io.ReaderAt) (*cras
 	if want := m.Size(); size != want {
 		return nil, fmt.Errorf("%w: %s has %d bytes, should have %d", ErrDamaged, m.ID, size, want)
 	}
-	s := &crash.Sealed{ID: m.ID, Received: m.Received}
+	s := &crash.Sealed{ID: m.ID, Received: m.Received, IDGiven: m.IDGiven}
 	var at int64
 	for i, p := range m.Parts {
 		part := crash.Part{Name: p.Name, Size: p.Size, SHA256: p.SHA256, Data: data(at, p.Size)}
