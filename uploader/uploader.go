@@ -149,7 +149,7 @@ func (u *Uploader) Run(ctx context.Context) error {
 	}
 	defer u.disconnect()
 	var err error
-	if u.pullers, err = queue.NewPullers(u.nc); err != nil {
+	if u.pullers, err = queue.NewPullers(u.js); err != nil {
 		return errors.Join(err, u.admin.Close())
 	}
 	defer func() { _ = u.pullers.Close() }() // what it cannot hand back comes again
@@ -199,12 +199,12 @@ func (u *Uploader) connect() error {
 	if err != nil {
 		return err
 	}
-	js, err := jetstream.New(nc)
+	js, err := queue.Open(nc, u.cfg.NATS)
 	if err != nil {
 		nc.Close()
-		return fmt.Errorf("opening JetStream: %w", err)
+		return err
 	}
-	u.nc, u.js, u.reader, u.copier = nc, js, queue.NewReader(nc), queue.NewCopier(js)
+	u.nc, u.js, u.reader, u.copier = nc, js, queue.NewReader(js), queue.NewCopier(js)
 	return nil
 }
 

@@ -111,9 +111,9 @@ func applyStreams(ctx context.Context, cfg queue.Config) error {
 		return err
 	}
 	defer nc.Close()
-	js, err := jetstream.New(nc)
+	js, err := queue.Open(nc, cfg)
 	if err != nil {
-		return fmt.Errorf("opening JetStream: %w", err)
+		return err
 	}
 	plan, err := queue.Plan(ctx, js, cfg)
 	if err != nil {

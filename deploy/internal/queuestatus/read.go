@@ -226,7 +226,7 @@ func readPartition(ctx context.Context, js jetstream.JetStream, p int, cfg queue
 		return out, fmt.Errorf("how many reports are in %s: %w", out.Stream.Name, because(ctx, err))
 	}
 	if b.Depth > 0 {
-		oldest, err := queue.NewReader(js.Conn()).NextReady(ctx, p, info.AckFloor.Stream+1)
+		oldest, err := queue.NewReader(js).NextReady(ctx, p, info.AckFloor.Stream+1)
 		if err == nil && oldest == nil {
 			err = errors.New("the stream has none")
 		}
