@@ -33,9 +33,9 @@ const (
 
 // census is what a survey found.
 type census struct {
-	// partitions are the consumers that can be drained, in the order of their
-	// streams' numbers; nil when the survey could not tell.
-	partitions []jetstream.Consumer
+	// partitions are the numbers of those whose consumer answers, in order; nil when the
+	// survey could not tell.
+	partitions []int
 	// depth is how many reports are not stored yet, over all partitions.
 	depth       uint64
 	differences []queue.Difference
@@ -97,7 +97,7 @@ func (u *Uploader) survey(ctx context.Context) (census, error) {
 	if err != nil {
 		return census{}, fmt.Errorf("listing the streams: %w", err)
 	}
-	found := census{partitions: []jetstream.Consumer{}}
+	found := census{partitions: []int{}}
 	if len(numbers) == 0 {
 		return found, fmt.Errorf("no stream on %s: crashctl stream apply makes them", queue.Subjects)
 	}
@@ -127,22 +127,13 @@ func (u *Uploader) numbers(ctx context.Context) ([]int, error) {
 func (u *Uploader) inspect(ctx context.Context, p int, found *census) error {
 	ctx, cancel := context.WithTimeout(ctx, inspectTimeout)
 	defer cancel()
-	name := queue.StreamName(p)
-	stream, err := u.js.Stream(ctx, name)
+	is, err := queue.Inspect(ctx, u.js, p, u.cfg.NATS)
+	found.differences = append(found.differences, is.Differences...)
 	if err != nil {
-		return fmt.Errorf("looking at stream %s: %w", name, err)
+		return err
 	}
-	found.differences = append(found.differences,
-		queue.CheckStream(queue.StreamConfig(p, u.cfg.NATS), stream.CachedInfo().Config)...)
-	consumer, err := stream.Consumer(ctx, queue.Consumer)
-	if err != nil {
-		return fmt.Errorf("looking at consumer %s of %s: %w", queue.Consumer, name, err)
-	}
-	info := consumer.CachedInfo()
-	found.differences = append(found.differences,
-		queue.CheckConsumer(name, queue.ConsumerConfig(p, u.cfg.NATS), info.Config)...)
-	found.depth += info.NumPending + uint64(info.NumAckPending)
-	found.partitions = append(found.partitions, consumer)
+	found.depth += is.Consumer.NumPending + uint64(is.Consumer.NumAckPending)
+	found.partitions = append(found.partitions, p)
 	return nil
 }
 
@@ -172,10 +163,9 @@ func (u *Uploader) take(ctx context.Context) (jetstream.Msg, error) {
 }
 
 // round asks one partition after the other, and then waits at the first.
-func round(ctx context.Context, p *queue.Puller, parts []jetstream.Consumer) (jetstream.Msg, error) {
-	next := func(from jetstream.Consumer, wait time.Duration) (jetstream.Msg, error) {
-		info := from.CachedInfo()
-		return p.Next(info.Stream, info.Name, wait)
+func round(ctx context.Context, p *queue.Puller, parts []int) (jetstream.Msg, error) {
+	next := func(from int, wait time.Duration) (jetstream.Msg, error) {
+		return p.Next(queue.StreamName(from), queue.Consumer, wait)
 	}
 	asked := parts
 	if len(parts) == 1 {

@@ -76,9 +76,9 @@ type Uploader struct {
 	js     jetstream.JetStream // from Run on
 	reader *queue.Reader       // from Run on
 	copier *queue.Copier       // from Run on
-	// partitions are the consumers that can be drained, as the last survey found
+	// partitions are the numbers of those that can be drained, as the last survey found
 	// them.
-	partitions atomic.Pointer[[]jetstream.Consumer]
+	partitions atomic.Pointer[[]int]
 	pullers    *queue.Pullers // from Run on
 	turn       atomic.Uint64  // of partitions to be asked first
 	draining   atomic.Bool
@@ -124,7 +124,7 @@ func newUploader(ctx context.Context, cfg Config, log zerolog.Logger) (*Uploader
 	}
 	u.breaker = u.newBreaker()
 	u.streamOf = u.jetStreamOf
-	u.partitions.Store(&[]jetstream.Consumer{})
+	u.partitions.Store(&[]int{})
 	return u, nil
 }
 

@@ -163,7 +163,7 @@ func TestDifferencesInWords(t *testing.T) {
 // What lies on a subject that nobody reads is named.
 func TestCheckSubjects(t *testing.T) {
 	got := queue.CheckSubjects(0, map[string]uint64{"crash.0.ready": 7, "crash.0.chunk": 2, "crash.0.hidden": 3, "crash.1.ready": 1})
-	if len(got) != 2 || !got[0].Unsafe || got[0].String() != "stream CRASHES_0: messages on crash.0.hidden is 3, should be none" {
+	if len(got) != 2 || !got[0].Unsafe || got[0].String() != "stream CRASHES_0: subject crash.0.hidden is not empty, should be empty" {
 		t.Errorf("%v", got)
 	}
 }
