@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/yagi-crash/yagi/pkg/crash"
@@ -24,6 +23,9 @@ const (
 	// server writes one message after the other, so more would cost memory here
 	// and there, and save no time.
 	largeAtOnce = 2
+	// readyRoom is what a ready message may have beside its manifest, in bytes: the
+	// server counts the header that names its stream, and its longer Msg-Id.
+	readyRoom = 1 << 10
 )
 
 var (
@@ -33,8 +35,11 @@ var (
 	// it, or its server was restarted and may have, and that chunks which it had
 	// acknowledged went with that.
 	errAnew = errors.New("the stream was made anew or purged, or its server restarted")
-	// errNotSeen means that it is not known at the moment which stream there is.
+	// errNotSeen means that it is unknown at the moment which stream there is.
 	errNotSeen = errors.New("the stream cannot be looked at")
+	// errLimit means that a limit of the queue is too low for a message. It is never the
+	// fault of the client, whose own limits are others.
+	errLimit = errors.New("a limit of the queue is too low for the report")
 )
 
 // chunked is a report on its way in chunks.
@@ -42,13 +47,16 @@ type chunked struct {
 	q      *jetStreamQueue
 	report *crash.Sealed
 	size   int // of a chunk, bytes
+	// refused is where the server said of a message that it is too large: with chunks of
+	// that size.
+	refused struct{ partition, size int }
 	// free are the buffers that no chunk on its way is in.
 	free chan []byte
 
-	partition int                   // where acked lie
-	began     time.Time             // before the first of acked
-	server    string                // ConnectedServerId of the connection that acked came over
-	stream    *jetstream.StreamInfo // that acked lie in, as it was before the first of them
+	partition int               // where acked lie
+	began     time.Time         // before the first of acked
+	server    string            // ConnectedServerId of the connection that acked came over
+	stream    *queue.StreamInfo // that acked lie in, as it was before the first of them
 	// acked are the stream sequences of the chunks, 0 where there is none yet.
 	acked []uint64
 }
@@ -72,9 +80,9 @@ func (q *jetStreamQueue) publishChunked(ctx context.Context, s *crash.Sealed) er
 		*buf = make([]byte, chunksOnTheWay*queue.ChunkSize)
 	}
 	defer q.windows.Put(buf)
-	c := chunked{q: q, report: s, size: q.chunkLimit(), free: make(chan []byte, chunksOnTheWay), partition: -1}
+	c := chunked{q: q, report: s, free: make(chan []byte, chunksOnTheWay), partition: -1}
 	for piece := range slices.Chunk(*buf, queue.ChunkSize) {
-		c.free <- piece[:c.size]
+		c.free <- piece
 	}
 	return q.offer(ctx, queue.Partition(s.ID, q.partitions), c.send)
 }
@@ -93,40 +101,74 @@ func (c *chunked) send(ctx context.Context, p int) (heard bool, err error) {
 	if err == nil {
 		err = c.sendReady(ctx)
 	}
+	if classify(err) == tooLarge { // a limit became lower; begin asks for it
+		c.refused.partition, c.refused.size = p, c.size
+		err = fmt.Errorf("%w: %s", errAnew, err)
+	}
 	if errors.Is(err, errAnew) {
 		c.partition = -1 // the next attempt begins with the first chunk
 	}
 	return heard, err
 }
 
-// begin turns to partition p, which has nothing yet.
+// begin turns to partition p, which has nothing yet, with chunks as large as its limits
+// allow now. The error wraps errLimit when they are too low for the ready message, which
+// lists the chunks.
 func (c *chunked) begin(ctx context.Context, p int) error {
 	server := c.q.nc.ConnectedServerId()
 	stream, err := c.q.info(ctx, p)
 	if err != nil {
 		return err
 	}
+	limits, err := stream.Limits()
+	if err != nil {
+		return err
+	}
+	most := c.q.maxMessage(limits.MaxMsgSize)
+	c.size = queue.ChunkLimit(most)
+	if r := c.refused; c.size == 0 || r.size > 0 && r.partition == p && c.size >= r.size {
+		return fmt.Errorf("%w: %s takes messages of %d bytes at most", errLimit, queue.StreamName(p), most)
+	}
 	chunks := (c.report.Size() + int64(c.size) - 1) / int64(c.size)
+	if err := c.fits(chunks, most); err != nil {
+		return fmt.Errorf("%w: %s takes messages of %d bytes at most: %w", errLimit, queue.StreamName(p), most, err)
+	}
 	c.partition, c.began, c.acked = p, time.Now(), make([]uint64, chunks)
 	c.server, c.stream = server, stream
 	return nil
 }
 
-// info returns what the leader of a partition's stream says of it.
-func (q *jetStreamQueue) info(ctx context.Context, p int) (*jetstream.StreamInfo, error) {
+// fits returns an error unless the ready message for that many chunks fits a message of
+// most bytes.
+func (c *chunked) fits(chunks, most int64) error {
+	if chunks > queue.MaxChunks {
+		return fmt.Errorf("%d chunks are more than %d", chunks, queue.MaxChunks)
+	}
+	msg, err := queue.EncodeChunked(c.report, slices.Repeat([]uint64{queue.LongSequence}, int(chunks)))
+	if err != nil {
+		return err
+	}
+	if size := int64(msg.Size()) + readyRoom; size > min(most, queue.MaxHeader) {
+		return fmt.Errorf("the ready message of %d chunks has %d bytes", chunks, size)
+	}
+	return nil
+}
+
+// info returns the answer of the leader of a partition's stream.
+func (q *jetStreamQueue) info(ctx context.Context, p int) (*queue.StreamInfo, error) {
 	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
 	defer cancel()
-	stream, err := q.js.Stream(ctx, queue.StreamName(p))
+	info, err := queue.AskStream(ctx, q.js, queue.StreamName(p))
 	if err != nil {
-		return nil, fmt.Errorf("%w: asking for %s: %w", errNotSeen, queue.StreamName(p), err)
+		return nil, fmt.Errorf("%w: %w", errNotSeen, err)
 	}
-	return stream.CachedInfo(), nil
+	return info, nil
 }
 
 // holds tells whether the chunks must still be in the stream: it is the same one,
 // and not one whose sequences mean other messages; and nothing went from it but
 // what lay before them. The trimmer takes nothing so young.
-func (c *chunked) holds(now *jetstream.StreamInfo) bool {
+func (c *chunked) holds(now *queue.StreamInfo) bool {
 	return !c.moved() && now.Created.Equal(c.stream.Created) && now.State.FirstSeq <= slices.Min(c.acked) &&
 		now.State.NumDeleted <= c.stream.State.NumDeleted
 }
@@ -209,12 +251,4 @@ func (c *chunked) inTime() error {
 		return fmt.Errorf("%w: %w", errGiveUp, err)
 	}
 	return nil
-}
-
-// chunkLimit is the size of a chunk, in bytes.
-func (q *jetStreamQueue) chunkLimit() int {
-	if limit := q.nc.MaxPayload(); limit > 0 {
-		return queue.ChunkLimit(limit)
-	}
-	return queue.ChunkSize
 }

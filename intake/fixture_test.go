@@ -82,7 +82,7 @@ func (q *testQueue) stored(t *testing.T) []*crash.Sealed {
 // others.
 func (q *testQueue) read(t *testing.T) (all []*crash.Sealed, broken []error) {
 	t.Helper()
-	reader := queue.NewReader(q.js.Conn())
+	reader := queue.NewReader(q.js)
 	for p := range q.cfg.Partitions {
 		stream, err := q.js.Stream(t.Context(), queue.StreamName(p))
 		if err != nil {

@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -59,8 +58,7 @@ type jetStreamQueue struct {
 	log        zerolog.Logger
 	promises   promises
 	tails      tails
-	// unsafe are the partitions to which nothing may be promised, and why.
-	unsafe atomic.Pointer[map[int]error]
+	looks      looks
 }
 
 // Publish returns nil once the stream has the report on disk. An error is a
@@ -74,8 +72,20 @@ func (q *jetStreamQueue) Publish(ctx context.Context, s *crash.Sealed) error {
 	return err
 }
 
+// publish sends a report in one message if it fits, and otherwise in chunks. It goes in
+// chunks after all where a limit of the queue became lower meanwhile.
 func (q *jetStreamQueue) publish(ctx context.Context, s *crash.Sealed) error {
-	inline := s.Size() <= int64(q.inlineLimit())
+	if s.Size() > int64(q.inlineLimit()) {
+		return q.publishAs(ctx, s, false)
+	}
+	err := q.publishAs(ctx, s, true)
+	if errors.Is(err, errLimit) {
+		return q.publishAs(ctx, s, false)
+	}
+	return err
+}
+
+func (q *jetStreamQueue) publishAs(ctx context.Context, s *crash.Sealed, inline bool) error { //nolint:revive // inline is what the report is
 	waiting, done := context.WithTimeout(ctx, q.timeout)
 	defer done()
 	room := s.Size()
@@ -108,7 +118,10 @@ func (q *jetStreamQueue) publishInline(ctx context.Context, s *crash.Sealed) err
 		buf = new([]byte)
 	}
 	msg, err := queue.Encode(*buf, s, q.inlineLimit()) // copies the report, hence after the turn has come
-	if err != nil {                                    // of the spool, for example
+	switch {
+	case errors.Is(err, nats.ErrMaxPayload):
+		return fmt.Errorf("%w: %w", errLimit, err)
+	case err != nil: // of the spool, for example
 		return crash.Unavailable(err)
 	}
 	*buf = msg.Data
@@ -120,13 +133,15 @@ func (q *jetStreamQueue) publishInline(ctx context.Context, s *crash.Sealed) err
 	})
 }
 
-// inlineLimit is the largest body of a message, in bytes. Before the first
-// connection the server's limit is not known, and ours is taken for it.
+// inlineLimit is the largest body of a message, in bytes, that every partition takes.
 func (q *jetStreamQueue) inlineLimit() int {
-	if limit := q.nc.MaxPayload(); limit > 0 {
-		return queue.InlineLimit(limit)
-	}
-	return queue.InlineLimit(queue.MaxPayload)
+	return queue.InlineLimit(q.maxMessage(q.looks.maxMsgSize()))
+}
+
+// maxMessage is the largest message, in bytes, that a stream with that limit takes.
+// Before the first connection the server's limit is unknown, and ours is taken for it.
+func (q *jetStreamQueue) maxMessage(maxMsgSize int64) int64 {
+	return lower(lower(queue.MaxPayload, q.nc.MaxPayload()), maxMsgSize)
 }
 
 // turn waits until size bytes more may be on their way.
@@ -144,14 +159,17 @@ func (q *jetStreamQueue) turn(ctx context.Context, size int64) (release func(), 
 
 // offer sends a report until a partition takes it, the time is over, or it is
 // clear that none will. A partition that is full, unsafe, or silent for too long, is left
-// for the next. send makes one attempt at partition p, and tells whether that has
+// for the next. The error wraps errLimit when the report has to go in smaller messages. send makes one attempt at partition p, and tells whether that has
 // acknowledged anything.
 func (q *jetStreamQueue) offer(ctx context.Context, partition int, send func(ctx context.Context, p int) (heard bool, err error)) error {
 	full := 0
 	for since := time.Now(); ; {
-		heard, err := false, q.unsafeOf(partition)
+		heard, err := false, q.mayPromise(partition)
 		if err == nil {
 			heard, err = send(ctx, partition)
+		}
+		if err == nil { // the connection may be another one by now
+			err = q.mayPromise(partition)
 		}
 		if heard {
 			since = time.Now()
@@ -160,7 +178,7 @@ func (q *jetStreamQueue) offer(ctx context.Context, partition int, send func(ctx
 		case answer == stored:
 			return nil
 		case answer == tooLarge:
-			return crash.TooLarge(err)
+			return fmt.Errorf("%w: %w", errLimit, err)
 		case answer == refused:
 			return crash.Unavailable(err)
 		case answer == isFull:
@@ -216,7 +234,7 @@ const (
 	stored   answer = "stored"    // on disk, now or by an earlier attempt
 	again    answer = "again"     // unknown or passing
 	isFull   answer = "full"      // the stream takes nothing until it is drained, or mended
-	tooLarge answer = "too_large" // never
+	tooLarge answer = "too_large" // not in a message of this size
 	refused  answer = "refused"   // not before someone has changed something
 )
 
@@ -230,9 +248,9 @@ func classify(err error) answer {
 	switch {
 	case err == nil:
 		return stored
-	case errors.Is(err, errUnsafe):
+	case errors.Is(err, errUnsafe), errors.Is(err, errLimit):
 		return isFull
-	case errors.Is(err, errNotSeen):
+	case errors.Is(err, errNotSeen), errors.Is(err, errAnew):
 		return again
 	case errors.Is(err, nats.ErrMaxPayload):
 		return tooLarge

@@ -182,3 +182,37 @@ func heap() int64 {
 	runtime.ReadMemStats(&m)
 	return int64(m.HeapAlloc)
 }
+
+// A report that comes before the first look at its stream waits for it.
+func TestNothingIsPromisedBeforeTheFirstLook(t *testing.T) {
+	server, err := devnats.Start(t.Context(), devnats.Config{Addr: "127.0.0.1:0", Dir: t.TempDir(), Log: zerolog.Nop()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(server.Stop)
+	q := connected(t, server.URL())
+	q.timeout = time.Second
+	cfg := queue.Config{URL: server.URL(), Partitions: 1, Replicas: 1, StreamMaxBytes: 1 << 20, MaxAckPending: 1}
+	stream, err := q.js.CreateStream(t.Context(), queue.StreamConfig(0, cfg))
+	if err != nil {
+		t.Fatal(err)
+	}
+	report := crash.Report{ID: crash.NewID(time.Now(), crash.Accept), Received: time.Now(), Annotations: crash.Annotations{"ProductName": crash.Text("A")}}
+	sealed, err := report.Seal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := q.Publish(t.Context(), sealed); err == nil {
+		t.Error("promised before the stream was looked at")
+	}
+	if info, err := stream.Info(t.Context()); err != nil || info.State.Msgs != 0 {
+		t.Errorf("%v, the stream has %+v, want nothing in it", err, info.State)
+	}
+	q.timeout = time.Minute
+	promised := make(chan error, 1)
+	go func() { promised <- q.Publish(t.Context(), sealed) }()
+	defer q.watchStreams(t.Context(), cfg)()
+	if err := <-promised; err != nil {
+		t.Error(err)
+	}
+}

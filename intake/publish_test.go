@@ -409,7 +409,10 @@ func TestClientThatHangsUpIsNotForgotten(t *testing.T) {
 	i := startIntake(t, q.url)
 	c := i.dial(t)
 	c.send(request(len(report())) + report())
-	awaitMetric(t, i, `intake_publish_attempts_total{answer="again"} 1`) // or ten and some
+	for waiting := false; !waiting; { // for a stream to publish to
+		_, page := get(t, "http://"+i.admin+"/metrics")
+		waiting = !strings.Contains(page, "intake_publish_inflight_bytes 0\n")
+	}
 	if err := c.Close(); err != nil {
 		t.Fatal(err)
 	}

@@ -115,9 +115,9 @@ func (s *Server) Run(ctx context.Context) (err error) {
 		return errors.Join(err, s.public.Close(), s.admin.Close())
 	}
 	defer nc.Close()
-	js, err := jetstream.New(nc)
+	js, err := queue.Open(nc, s.cfg.NATS)
 	if err != nil {
-		return errors.Join(fmt.Errorf("opening JetStream: %w", err), s.public.Close(), s.admin.Close())
+		return errors.Join(err, s.public.Close(), s.admin.Close())
 	}
 	build := telemetry.ReadBuild()
 	registry := telemetry.NewRegistry(build)

@@ -125,7 +125,7 @@ func TestReportThatWasAskedForBefore(t *testing.T) {
 		w.publish(0, 1)
 		await(t, "the breaker is open", func() bool { return r.breaker.Err() != nil })
 		late = string(w.publish(0, 1)[0].ID)
-		next, err := queue.NewReader(w.nc).NextReady(t.Context(), 0, w.consumer(0).Delivered.Stream+1)
+		next, err := queue.NewReader(w.js).NextReady(t.Context(), 0, w.consumer(0).Delivered.Stream+1)
 		must(t, err)
 		return next == nil
 	})

@@ -133,7 +133,7 @@ func TestDeadLetterInChunks(t *testing.T) {
 	for _, letter := range letters {
 		m, err := queue.ReadManifest(letter.Header)
 		must(t, err)
-		got, err := queue.NewReader(w.nc).Read(t.Context(), queue.DeadLetterStream, m, letter.Data)
+		got, err := queue.NewReader(w.js).Read(t.Context(), queue.DeadLetterStream, m, letter.Data)
 		must(t, err)
 		if got.ID != report.ID {
 			t.Errorf("report %s is a dead letter, want %s", got.ID, report.ID)

@@ -281,7 +281,7 @@ func (w *world) drained(p int) bool {
 	if info.NumPending > 0 || info.NumAckPending > 0 {
 		return false
 	}
-	next, err := queue.NewReader(w.nc).NextReady(w.tb.Context(), p, info.AckFloor.Stream+1)
+	next, err := queue.NewReader(w.js).NextReady(w.tb.Context(), p, info.AckFloor.Stream+1)
 	must(w.tb, err)
 	return next == nil
 }

@@ -41,14 +41,10 @@ func (u *Uploader) setAside(ctx context.Context, d *delivery, v *verdict) bool {
 	case v.result != resultRetried || v.class == classQueue || v.class == objstore.ClassSlowDown:
 		return false
 	}
-	return u.quotas.of(d.meta.Stream).pressed(ctx, func(ctx context.Context) (*jetstream.ConsumerInfo, error) {
+	return u.quotas.of(d.meta.Stream).pressed(ctx, func(ctx context.Context) (*queue.ConsumerInfo, error) {
 		ctx, cancel := context.WithTimeout(ctx, inspectTimeout)
 		defer cancel()
-		consumer, err := u.js.Consumer(ctx, d.meta.Stream, queue.Consumer)
-		if err != nil {
-			return nil, err
-		}
-		return consumer.CachedInfo(), nil
+		return queue.AskConsumer(ctx, u.js, d.meta.Stream, queue.Consumer)
 	})
 }
 

@@ -149,7 +149,7 @@ func TestHeldReportsAreStored(t *testing.T) {
 	r := w.run(holdFor(100 * time.Millisecond))
 	await(t, "some are held", func() bool { return w.heldReports() > smallQuota/2 })
 
-	stream := trim.NewJetStream(w.js, queue.NewReader(w.nc), 0)
+	stream := trim.NewJetStream(w.js, queue.NewReader(w.js), 0, w.cfg.NATS)
 	v, err := stream.View(t.Context())
 	must(t, err)
 	held, err := queue.HeldReports(t.Context(), w.js, queue.StreamName(0))

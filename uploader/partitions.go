@@ -33,9 +33,9 @@ const (
 
 // census is what a survey found.
 type census struct {
-	// partitions are the consumers that can be drained, in the order of their
-	// streams' numbers; nil when the survey could not tell.
-	partitions []jetstream.Consumer
+	// partitions are the numbers of those whose consumer answers, in order; nil when the
+	// survey could not tell.
+	partitions []int
 	// depth is how many reports are not stored yet, over all partitions.
 	depth       uint64
 	differences []queue.Difference
@@ -86,10 +86,10 @@ const (
 
 // forgetOthers drops the conditions of streams that cannot be drained any more, which
 // survey says.
-func (u *Uploader) forgetOthers(partitions []jetstream.Consumer) {
+func (u *Uploader) forgetOthers(partitions []int) {
 	var streams []string
 	for _, p := range partitions {
-		streams = append(streams, p.CachedInfo().Stream)
+		streams = append(streams, queue.StreamName(p))
 	}
 	u.conditions.keep(pulling, streams)
 	u.conditions.keep(delivering, streams)
@@ -115,7 +115,7 @@ func (u *Uploader) survey(ctx context.Context) (census, error) {
 	if err != nil {
 		return census{}, fmt.Errorf("listing the streams: %w", err)
 	}
-	found := census{partitions: []jetstream.Consumer{}}
+	found := census{partitions: []int{}}
 	if len(numbers) == 0 {
 		return found, fmt.Errorf("no stream on %s: crashctl stream apply makes them", queue.Subjects)
 	}
@@ -146,24 +146,16 @@ func (u *Uploader) numbers(ctx context.Context) ([]int, error) {
 func (u *Uploader) inspect(ctx context.Context, p int, found *census) error {
 	ctx, cancel := context.WithTimeout(ctx, inspectTimeout)
 	defer cancel()
+	is, err := queue.Inspect(ctx, u.js, p, u.cfg.NATS)
+	found.differences = append(found.differences, is.Differences...)
+	if err != nil {
+		return err
+	}
 	name := queue.StreamName(p)
-	stream, err := u.js.Stream(ctx, name)
-	if err != nil {
-		return fmt.Errorf("looking at stream %s: %w", name, err)
-	}
-	found.differences = append(found.differences,
-		queue.CheckStream(queue.StreamConfig(p, u.cfg.NATS), stream.CachedInfo().Config)...)
-	consumer, err := stream.Consumer(ctx, queue.Consumer)
-	if err != nil {
-		return fmt.Errorf("looking at consumer %s of %s: %w", queue.Consumer, name, err)
-	}
-	info := consumer.CachedInfo()
-	u.quotas.of(name).seen(info)
+	u.quotas.of(name).seen(is.Consumer)
 	u.conditions.set(delivering+name, u.quotas.of(name).check())
-	found.differences = append(found.differences,
-		queue.CheckConsumer(name, queue.ConsumerConfig(p, u.cfg.NATS), info.Config)...)
-	found.depth += info.NumPending + uint64(info.NumAckPending)
-	found.partitions = append(found.partitions, consumer)
+	found.depth += is.Consumer.NumPending + uint64(is.Consumer.NumAckPending)
+	found.partitions = append(found.partitions, p)
 	return nil
 }
 
@@ -228,11 +220,11 @@ func (u *Uploader) take(ctx context.Context) (jetstream.Msg, error) {
 }
 
 // round asks one partition after the other, and then waits at the first.
-func (u *Uploader) round(ctx context.Context, p *queue.Puller, parts []jetstream.Consumer) (jetstream.Msg, error) {
-	next := func(from jetstream.Consumer, wait time.Duration) (jetstream.Msg, error) {
-		info := from.CachedInfo()
-		msg, err := p.Next(info.Stream, info.Name, wait)
-		u.conditions.set(pulling+info.Stream, err)
+func (u *Uploader) round(ctx context.Context, p *queue.Puller, parts []int) (jetstream.Msg, error) {
+	next := func(from int, wait time.Duration) (jetstream.Msg, error) {
+		stream := queue.StreamName(from)
+		msg, err := p.Next(stream, queue.Consumer, wait)
+		u.conditions.set(pulling+stream, err)
 		return msg, err
 	}
 	asked := parts

@@ -6,7 +6,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/nats-io/nats.go/jetstream"
+	"github.com/yagi-crash/yagi/pkg/queue"
 )
 
 const (
@@ -35,16 +35,20 @@ type quota struct {
 }
 
 // seen takes what the server said of the consumer.
-func (q *quota) seen(info *jetstream.ConsumerInfo) {
+func (q *quota) seen(info *queue.ConsumerInfo) {
+	limit, err := info.MaxAckPending()
+	if err != nil {
+		limit = 0 // an unsafe difference, which the heartbeat says
+	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.pending, q.retried, q.limit = info.NumAckPending, info.NumRedelivered, info.Config.MaxAckPending
+	q.pending, q.retried, q.limit = info.NumAckPending, info.NumRedelivered, limit
 	q.at, q.handedBack = time.Now(), 0
 }
 
 // pressed reports whether a report that failed should not be handed back. ask is
 // called when the numbers are too old, by one goroutine at a time.
-func (q *quota) pressed(ctx context.Context, ask func(context.Context) (*jetstream.ConsumerInfo, error)) bool {
+func (q *quota) pressed(ctx context.Context, ask func(context.Context) (*queue.ConsumerInfo, error)) bool {
 	if q.begin() {
 		if info, err := ask(ctx); err == nil { // otherwise the old numbers must do
 			q.seen(info)

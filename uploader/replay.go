@@ -28,7 +28,7 @@ func NewReplayer(ctx context.Context, cfg Config, js jetstream.JetStream, waitin
 	if err != nil {
 		return nil, err
 	}
-	u.nc, u.js, u.reader = js.Conn(), js, queue.NewReader(js.Conn())
+	u.nc, u.js, u.reader = js.Conn(), js, queue.NewReader(js)
 	return &Replayer{u: u, waiting: waiting}, nil
 }
 

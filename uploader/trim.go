@@ -39,10 +39,9 @@ func (u *Uploader) trim(ctx context.Context) {
 	streams := map[string]*trimming{}
 	for ctx.Err() == nil {
 		wait := u.trimEvery
-		for _, consumer := range *u.partitions.Load() {
-			name := consumer.CachedInfo().Stream
+		for _, p := range *u.partitions.Load() {
+			name := queue.StreamName(p)
 			if streams[name] == nil {
-				p, _ := queue.PartitionOf(name) // the survey saw to that
 				streams[name] = &trimming{Trimmer: trim.New(u.cfg.ReplayWindow), stream: u.streamOf(p)}
 			}
 		}
@@ -62,7 +61,9 @@ func (u *Uploader) trim(ctx context.Context) {
 }
 
 // jetStreamOf returns partition p's stream on the server.
-func (u *Uploader) jetStreamOf(p int) trim.Stream { return trim.NewJetStream(u.js, u.reader, p) }
+func (u *Uploader) jetStreamOf(p int) trim.Stream {
+	return trim.NewJetStream(u.js, u.reader, p, u.cfg.NATS)
+}
 
 // trimOne trims a stream; again is whether there is more to do at once.
 func (u *Uploader) trimOne(ctx context.Context, name string, s *trimming) (again bool, err error) {

@@ -195,7 +195,7 @@ func TestViewOfAStream(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, 1)
 	js, name := w.js, queue.StreamName(0)
-	s := trim.NewJetStream(js, queue.NewReader(w.nc), 0)
+	s := trim.NewJetStream(js, queue.NewReader(w.js), 0, w.cfg.NATS)
 	view := func() trim.View {
 		t.Helper()
 		v, err := s.View(t.Context())

@@ -86,9 +86,9 @@ type Uploader struct {
 	js     jetstream.JetStream // from Run on
 	reader *queue.Reader       // from Run on
 	copier *queue.Copier       // from Run on
-	// partitions are the consumers that can be drained, as the last survey found
+	// partitions are the numbers of those that can be drained, as the last survey found
 	// them.
-	partitions atomic.Pointer[[]jetstream.Consumer]
+	partitions atomic.Pointer[[]int]
 	pullers    *queue.Pullers // from Run on
 	turn       atomic.Uint64  // of partitions to be asked first
 	draining   atomic.Bool
@@ -138,7 +138,7 @@ func newUploader(ctx context.Context, cfg Config, log zerolog.Logger) (*Uploader
 	u.strikes.ControlEvery = controlEvery
 	u.breaker = u.newBreaker()
 	u.streamOf = u.jetStreamOf
-	u.partitions.Store(&[]jetstream.Consumer{})
+	u.partitions.Store(&[]int{})
 	return u, nil
 }
 
@@ -163,7 +163,7 @@ func (u *Uploader) Run(ctx context.Context) error {
 	}
 	defer u.disconnect()
 	var err error
-	if u.pullers, err = queue.NewPullers(u.nc); err != nil {
+	if u.pullers, err = queue.NewPullers(u.js); err != nil {
 		return errors.Join(err, u.admin.Close())
 	}
 	defer func() { _ = u.pullers.Close() }() // what it cannot hand back comes again
@@ -217,12 +217,12 @@ func (u *Uploader) connect() error {
 	if err != nil {
 		return err
 	}
-	js, err := jetstream.New(nc)
+	js, err := queue.Open(nc, u.cfg.NATS)
 	if err != nil {
 		nc.Close()
-		return fmt.Errorf("opening JetStream: %w", err)
+		return err
 	}
-	u.nc, u.js, u.reader, u.copier = nc, js, queue.NewReader(nc), queue.NewCopier(js)
+	u.nc, u.js, u.reader, u.copier = nc, js, queue.NewReader(js), queue.NewCopier(js)
 	return nil
 }
 

@@ -1,13 +1,11 @@
 package queue
 
 import (
+	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
-	"strconv"
-	"strings"
-	"time"
 
-	"github.com/dustin/go-humanize"
 	"github.com/nats-io/nats.go/jetstream"
 )
 
@@ -17,8 +15,8 @@ type Difference struct {
 	On         string // what differs: "stream CRASHES_0", "consumer uploader of CRASHES_0"
 	Field      string // the setting, as the server's tools spell it
 	Want, Live string // both values, for people
-	// Unsafe differences could lose or hide reports that were promised: the
-	// tiers' heartbeats are red. Others are worth a warning.
+	// Unsafe differences may lose or hide reports that were promised: heartbeats are
+	// unhealthy, and intake promises nothing to the stream. Others are warnings.
 	Unsafe bool
 	// Fatal differences are unsafe to work with: an uploader ends. With the
 	// other unsafe ones it goes on, because what it stores is saved.
@@ -40,103 +38,134 @@ func Unsafe(all []Difference) []Difference {
 	return slices.DeleteFunc(slices.Clone(all), func(d Difference) bool { return !d.Unsafe })
 }
 
-// CheckStream tells how a live stream differs from the wanted one.
-func CheckStream(want, live jetstream.StreamConfig) []Difference {
-	c := comparison{on: "stream " + want.Name}
-	c.fatal("retention", want.Retention, live.Retention)
-	c.fatal("discard", want.Discard, live.Discard)
-	c.fatal("subjects", subjects(want.Subjects), subjects(live.Subjects))
-	c.unsafe("storage", want.Storage, live.Storage)
-	c.unsafe("persist_mode", want.PersistMode, live.PersistMode)
-	c.unsafe("max_age", want.MaxAge, live.MaxAge)
-	c.unsafe("max_msgs_per_subject", count(want.MaxMsgsPerSubject), count(live.MaxMsgsPerSubject))
-	c.warn("max_bytes", size(want.MaxBytes), size(live.MaxBytes))
-	c.warn("max_msgs", count(want.MaxMsgs), count(live.MaxMsgs))
-	c.warn("max_msg_size", count(int64(want.MaxMsgSize)), count(int64(live.MaxMsgSize)))
-	c.warn("no_ack", want.NoAck, live.NoAck)
-	c.warn("sealed", want.Sealed, live.Sealed)
-	c.warn("duplicate_window", want.Duplicates, live.Duplicates)
-	c.warn("num_replicas", want.Replicas, live.Replicas)
-	c.warn("allow_direct", want.AllowDirect, live.AllowDirect)
-	c.warn("deny_delete", want.DenyDelete, live.DenyDelete)
-	c.warn("compression", want.Compression, live.Compression)
-	return c.found
+// severity is how bad a difference in a field is. A field that no list names is
+// unsafe: what this release does not know may hide or remove reports.
+type severity int
+
+const (
+	unsafe severity = iota
+	fatal
+	warning
+	ignored
+)
+
+// CheckStream returns how a live stream, whose configuration the server wrote as
+// JSON, differs from the wanted one. Fields that this release does not know count.
+func CheckStream(want jetstream.StreamConfig, live json.RawMessage) []Difference {
+	return compare("stream "+want.Name, want, live, streamSeverity)
 }
 
-// CheckConsumer tells how a live consumer of the stream differs from the
-// wanted one.
-func CheckConsumer(stream string, want, live jetstream.ConsumerConfig) []Difference {
-	c := comparison{on: "consumer " + want.Durable + " of " + stream}
-	c.fatal("filter_subject", filters(want), filters(live))
-	c.fatal("ack_policy", want.AckPolicy, live.AckPolicy)
-	c.fatal("deliver_policy", want.DeliverPolicy, live.DeliverPolicy)
-	c.fatal("max_deliver", count(int64(want.MaxDeliver)), count(int64(live.MaxDeliver)))
-	c.unsafe("headers_only", want.HeadersOnly, live.HeadersOnly)
-	c.warn("ack_wait", want.AckWait, live.AckWait)
-	c.warn("backoff", fmt.Sprint(want.BackOff), fmt.Sprint(live.BackOff))
-	c.warn("inactive_threshold", want.InactiveThreshold, live.InactiveThreshold)
-	c.warn("max_ack_pending", want.MaxAckPending, live.MaxAckPending)
-	c.warn("max_waiting", want.MaxWaiting, live.MaxWaiting)
-	return c.found
+// CheckConsumer returns how a live consumer of the stream, whose configuration the
+// server wrote as JSON, differs from the wanted one. Fields that this release does
+// not know count. A pause is not a difference.
+func CheckConsumer(stream string, want jetstream.ConsumerConfig, live json.RawMessage) []Difference {
+	return compare("consumer "+want.Durable+" of "+stream, want, live, consumerSeverity)
 }
 
-// comparison gathers the differences of one stream or consumer.
-type comparison struct {
-	on    string
-	found []Difference
-}
+// mostSubjects bounds how many subjects are told.
+const mostSubjects = 5
 
-func (c *comparison) warn(field string, want, live any)   { c.compare(field, want, live) }
-func (c *comparison) unsafe(field string, want, live any) { c.compare(field, want, live).Unsafe = true }
-
-func (c *comparison) fatal(field string, want, live any) {
-	d := c.compare(field, want, live)
-	d.Unsafe, d.Fatal = true, true
-}
-
-// compare adds a difference if there is one and returns it for marking.
-func (c *comparison) compare(field string, want, live any) *Difference {
-	d := Difference{On: c.on, Field: field, Want: words(want), Live: words(live)}
-	if d.Want == d.Live {
-		return &d
-	}
-	c.found = append(c.found, d)
-	return &c.found[len(c.found)-1]
-}
-
-func words(v any) string {
-	switch v := v.(type) {
-	case string:
-		return v
-	case time.Duration:
-		if v == 0 {
-			return "none"
+// CheckSubjects returns an unsafe difference for each subject, up to five, of partition
+// p's stream that has messages and that nobody reads. A stream's configuration does not
+// tell: a subject_transform that is gone again has left its messages behind.
+func CheckSubjects(p int, messages map[string]uint64) (found []Difference) {
+	for _, subject := range slices.Sorted(maps.Keys(messages)) {
+		if subject == ReadySubject(p) || subject == ChunkSubject(p) || messages[subject] == 0 {
+			continue
+		}
+		found = append(found, Difference{
+			On: "stream " + StreamName(p), Field: "subject " + subject, Want: "empty", Live: "not empty", Unsafe: true,
+		})
+		if len(found) == mostSubjects {
+			break
 		}
 	}
-	return strings.ToLower(fmt.Sprint(v)) // the client library spells policies with a capital
+	return found
 }
 
-func size(n int64) string {
-	if n <= 0 {
-		return "unlimited"
+func streamSeverity(field string, want, live value) severity {
+	switch field {
+	case "retention", "discard", "subjects":
+		return fatal
+	case "description", "metadata":
+		return ignored // words
+	case "placement", "first_seq":
+		return ignored // where the stream lies, and where it began to count
+	case "num_replicas":
+		if live.number() > want.number() {
+			return warning // more servers hold it
+		}
+	case "max_bytes", "max_msgs", "max_msg_size":
+		return warning // with discard new these refuse reports, which are not promised then
+	case "duplicate_window":
+		return warning // what is stored twice is stored with the same bytes
+	case "allow_direct", "compression":
+		return warning // cost alone: the leader answers instead
+	case "deny_delete":
+		return warning // guards against people
 	}
-	return fmt.Sprintf("%d (%s)", n, humanize.IBytes(uint64(n)))
+	return unsafe
 }
 
-func count(n int64) string {
-	if n <= 0 {
-		return "unlimited"
+func consumerSeverity(field string, _, _ value) severity {
+	switch field {
+	case "filter_subject", "ack_policy", "deliver_policy", "max_deliver":
+		return fatal
+	case "name", "description", "metadata":
+		return ignored
+	case "pause_until":
+		return ignored // a state that crashctl pause and resume change
+	case "ack_wait", "max_ack_pending", "max_waiting", "sample_freq":
+		return warning // pace alone: reports are redelivered sooner or later
 	}
-	return strconv.FormatInt(n, 10)
+	return unsafe
 }
 
-func subjects(s []string) string {
-	return strings.Join(slices.Sorted(slices.Values(s)), " ")
-}
-
-func filters(c jetstream.ConsumerConfig) string {
-	if c.FilterSubject != "" {
-		return c.FilterSubject
+// compare returns the differences in the order of their fields' names, the fatal
+// ones first.
+func compare(on string, want any, live json.RawMessage, severityOf func(field string, want, live value) severity) []Difference {
+	wanted, err := fieldsOf(mustJSON(want))
+	there, liveErr := fieldsOf(live)
+	if err != nil || liveErr != nil {
+		return []Difference{{On: on, Field: "configuration", Want: "readable", Live: "not JSON that this release can read", Unsafe: true}}
 	}
-	return subjects(c.FilterSubjects)
+	var found []Difference
+	all := maps.Clone(wanted)
+	maps.Copy(all, there)
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		w, l := wanted[name], there[name]
+		if w == l {
+			continue
+		}
+		how := severityOf(name, w, l)
+		if how == ignored {
+			continue
+		}
+		found = append(found, Difference{
+			On: on, Field: name, Want: w.words(name, l), Live: l.words(name, w),
+			Unsafe: how == unsafe || how == fatal, Fatal: how == fatal,
+		})
+	}
+	slices.SortStableFunc(found, func(a, b Difference) int { return b.rank() - a.rank() })
+	return found
+}
+
+func (d Difference) rank() int {
+	switch {
+	case d.Fatal:
+		return 2
+	case d.Unsafe:
+		return 1
+	}
+	return 0
+}
+
+// mustJSON writes a configuration of the client library, all of whose fields can be
+// written.
+func mustJSON(config any) json.RawMessage {
+	text, err := json.Marshal(config)
+	if err != nil {
+		panic(fmt.Sprintf("queue: writing %T: %v", config, err))
+	}
+	return text
 }

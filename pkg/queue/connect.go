@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"regexp"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -28,6 +29,21 @@ type Config struct {
 	// Creds is the path of a NATS credentials file (user JWT and seed); empty
 	// means that the URL carries the credentials or none are needed.
 	Creds string `env:"NATS_CREDS"`
+	// CA is the path of a file of PEM certificates, which are trusted instead of the
+	// system's to sign the server's. With it, or with Cert, every connection is TLS.
+	CA string `env:"NATS_CA"`
+	// Cert and Key are the paths of PEM files with the certificate that the server asks
+	// of its clients, and its key. They are read again at each connection, so that a
+	// renewed certificate needs no restart.
+	Cert string `env:"NATS_CERT"`
+	Key  string `env:"NATS_KEY"`
+	// TLSFirst is for a server that begins with TLS before it says anything
+	// (handshake_first in its tls block).
+	TLSFirst bool `env:"NATS_TLS_FIRST"`
+	// Domain is the JetStream domain that the streams are in, where that is not the one of
+	// the server at NATS_URL, which may be a leaf node. Permissions are then needed for
+	// $JS.<domain>.API instead of $JS.API.
+	Domain string `env:"NATS_JETSTREAM_DOMAIN"`
 	// Partitions is the number of streams that intake spreads reports over. One
 	// stream takes about one fsync a report; uploaders drain whatever exists.
 	Partitions int `env:"NATS_PARTITIONS" envDefault:"1"`
@@ -59,7 +75,10 @@ func (c *Config) Validate() error {
 	if c.MaxAckPending < 1 {
 		errs = append(errs, fmt.Errorf("NATS_MAX_ACK_PENDING: %d is less than 1", c.MaxAckPending))
 	}
-	return errors.Join(errs...)
+	if strings.ContainsAny(c.Domain, " .*>\t") {
+		errs = append(errs, fmt.Errorf("NATS_JETSTREAM_DOMAIN: %q is not a name without dots, spaces and wildcards", c.Domain))
+	}
+	return errors.Join(append(errs, c.validateFiles()...)...)
 }
 
 // dialTimeout is for one address, and nats.go's default.
@@ -99,9 +118,7 @@ func Connect(cfg Config, role string, log zerolog.Logger, further ...nats.Option
 		nats.ReconnectErrHandler(events.failed),
 		nats.ErrorHandler(events.trouble),
 	}
-	if cfg.Creds != "" {
-		options = append(options, nats.UserCredentials(cfg.Creds))
-	}
+	options = append(options, cfg.security()...)
 	nc, err := nats.Connect(cfg.URL, append(options, further...)...)
 	if _, ok := errors.AsType[*url.Error](err); ok { // which quotes the URL, with its password
 		err = errors.New("not a list of addresses such as nats://nats.example.com:4222")
@@ -113,11 +130,11 @@ func Connect(cfg Config, role string, log zerolog.Logger, further ...nats.Option
 }
 
 // comings logs a connection's comings and goings, each reason for which it
-// cannot be made once.
+// cannot be made once, and each complaint of the server once for each connection.
 type comings struct {
 	log zerolog.Logger
 	mu  sync.Mutex
-	// reasons are those for which it could not be made since it was there.
+	// reasons are what was logged since it was there.
 	reasons map[string]bool
 }
 
@@ -147,8 +164,13 @@ func (c *comings) failed(_ *nats.Conn, err error) {
 	}
 }
 
-// trouble is also the only sign of a missing permission.
+// trouble is also the only sign of a missing permission. A server that refuses the
+// credentials says so at each of four attempts a second, and one that refuses a
+// subject at each message.
 func (c *comings) trouble(_ *nats.Conn, sub *nats.Subscription, err error) {
+	if !c.isNew("trouble: " + err.Error()) {
+		return
+	}
 	event := c.log.Error().Err(err)
 	if sub != nil {
 		event.Str("subject", sub.Subject)
@@ -156,7 +178,7 @@ func (c *comings) trouble(_ *nats.Conn, sub *nats.Subscription, err error) {
 	event.Msg("NATS reports trouble")
 }
 
-// isNew tells whether a reason is not among those that were told.
+// isNew reports whether a reason was not logged since the connection was there.
 func (c *comings) isNew(reason string) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -30,7 +30,7 @@ type Copier struct {
 
 // NewCopier returns a copier that asks and publishes over js.
 func NewCopier(js jetstream.JetStream) *Copier {
-	return &Copier{js: js, reader: NewReader(js.Conn())}
+	return &Copier{js: js, reader: NewReader(js)}
 }
 
 // Bury copies a ready message, given by its headers and body, to the dead letters,

@@ -45,7 +45,7 @@ func (q *chunkedQueue) checkBuried(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, err := queue.NewReader(q.js.Conn()).Read(t.Context(), queue.DeadLetterStream, m, dead.Data)
+	got, err := queue.NewReader(q.js).Read(t.Context(), queue.DeadLetterStream, m, dead.Data)
 	if err != nil {
 		t.Fatal(err)
 	}

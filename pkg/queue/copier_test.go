@@ -88,7 +88,7 @@ func TestBuriedAndRequeued(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			got, err := queue.NewReader(q.js.Conn()).Read(t.Context(), queue.StreamName(0), m, back.Data)
+			got, err := queue.NewReader(q.js).Read(t.Context(), queue.StreamName(0), m, back.Data)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -33,12 +33,12 @@ const (
 // may be called from any number of goroutines.
 type Pullers struct{ idle chan *Puller }
 
-// NewPullers returns pullers that the caller has to Close. The error is about a
-// connection that is closed.
-func NewPullers(nc *nats.Conn) (*Pullers, error) {
+// NewPullers returns pullers over the connection and in the domain of js, which the
+// caller has to Close. The error is about a connection that is closed.
+func NewPullers(js jetstream.JetStream) (*Pullers, error) {
 	p := &Pullers{idle: make(chan *Puller, pullsAtOnce)}
 	for range pullsAtOnce {
-		one := &Puller{nc: nc, came: make(chan *nats.Msg, keptMessages)}
+		one := &Puller{nc: js.Conn(), prefix: prefixOf(js), came: make(chan *nats.Msg, keptMessages)}
 		if err := one.listen(); err != nil {
 			return nil, errors.Join(err, p.Close())
 		}
@@ -78,11 +78,12 @@ func (p *Pullers) Close() error {
 // message would lie with nobody until its ack wait is over, and its bytes would
 // have kept the next ones waiting.
 type Puller struct {
-	nc    *nats.Conn
-	inbox string
-	sub   *nats.Subscription
-	came  chan *nats.Msg
-	pulls int
+	nc     *nats.Conn
+	prefix string // of the subjects of requests
+	inbox  string
+	sub    *nats.Subscription
+	came   chan *nats.Msg
+	pulls  int
 }
 
 // listen subscribes to a new inbox.
@@ -110,7 +111,7 @@ func (p *Puller) Next(stream, consumer string, wait time.Duration) (jetstream.Ms
 	if wait == 0 {
 		pull = `{"batch":1,"no_wait":true}`
 	}
-	if err := p.nc.PublishRequest(jetstream.DefaultAPIPrefix+"CONSUMER.MSG.NEXT."+stream+"."+consumer, reply, []byte(pull)); err != nil {
+	if err := p.nc.PublishRequest(p.prefix+"CONSUMER.MSG.NEXT."+stream+"."+consumer, reply, []byte(pull)); err != nil {
 		return nil, fmt.Errorf("asking %s of %s for a message: %w", consumer, stream, err)
 	}
 	timer := time.NewTimer(wait + answerWait)

@@ -50,7 +50,9 @@ func newPulled(t *testing.T, messages ...string) *pulled {
 	nc, err := queue.Connect(cfg, "test", zerolog.Nop())
 	must(t, err)
 	t.Cleanup(nc.Close)
-	p.Pullers, err = queue.NewPullers(nc)
+	js, err := jetstream.New(nc)
+	must(t, err)
+	p.Pullers, err = queue.NewPullers(js)
 	must(t, err)
 	return p
 }

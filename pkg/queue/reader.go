@@ -34,13 +34,14 @@ const (
 // Reader reads reports from the queue, those in chunks too. Its methods may be
 // called from any number of goroutines.
 type Reader struct {
-	nc    *nats.Conn
-	turns chan struct{} // of chunks on their way
+	nc     *nats.Conn
+	prefix string        // of the subjects of requests
+	turns  chan struct{} // of chunks on their way
 }
 
-// NewReader returns a reader that asks over nc.
-func NewReader(nc *nats.Conn) *Reader {
-	return &Reader{nc: nc, turns: make(chan struct{}, chunksOnTheWay)}
+// NewReader returns a reader that asks over the connection and in the domain of js.
+func NewReader(js jetstream.JetStream) *Reader {
+	return &Reader{nc: js.Conn(), prefix: prefixOf(js), turns: make(chan struct{}, chunksOnTheWay)}
 }
 
 // Read returns the report of a ready message of the stream, whose manifest and
@@ -117,7 +118,7 @@ type get struct {
 
 // fromReplica asks whichever server has the stream (Direct Get, ADR-31).
 func (r *Reader) fromReplica(ctx context.Context, stream string, seq uint64) ([]byte, error) {
-	reply, err := r.ask(ctx, "$JS.API.DIRECT.GET."+stream, get{Seq: seq}, replicaPatience)
+	reply, err := r.ask(ctx, r.prefix+"DIRECT.GET."+stream, get{Seq: seq}, replicaPatience)
 	if err != nil {
 		return nil, err
 	}
@@ -212,7 +213,7 @@ func (r *Reader) locate(ctx context.Context, stream string, question get) (*Stor
 // askLeader reads the message that the leader answers with into found; there is
 // false when the leader has none.
 func (r *Reader) askLeader(ctx context.Context, stream string, question get, found any) (there bool, err error) {
-	reply, err := r.ask(ctx, "$JS.API.STREAM.MSG.GET."+stream, question, leaderPatience)
+	reply, err := r.ask(ctx, r.prefix+"STREAM.MSG.GET."+stream, question, leaderPatience)
 	if err != nil {
 		return false, err
 	}

@@ -55,7 +55,7 @@ func (q *chunkedQueue) publish(t *testing.T, chunk []byte) uint64 {
 // read reads the report as an uploader does that has its ready message.
 func (q *chunkedQueue) read(t *testing.T) (*crash.Sealed, error) {
 	t.Helper()
-	return q.readBy(t, queue.NewReader(q.js.Conn()))
+	return q.readBy(t, queue.NewReader(q.js))
 }
 
 func (q *chunkedQueue) readBy(t *testing.T, reader *queue.Reader) (*crash.Sealed, error) {
@@ -152,7 +152,7 @@ func TestReaderBoundsWhatIsOnItsWay(t *testing.T) {
 			_ = m.Respond(nil) // a lie, for which the leader is asked
 		})
 	})
-	reader := queue.NewReader(q.js.Conn())
+	reader := queue.NewReader(q.js)
 	var reads sync.WaitGroup
 	for range 8 {
 		reads.Go(func() {
@@ -234,7 +234,7 @@ func TestReaderWithoutAStream(t *testing.T) {
 // What is asked of the leader is found by sequence and subject, or by time.
 func TestReaderLocates(t *testing.T) {
 	q := publishChunked(t)
-	reader := queue.NewReader(q.js.Conn())
+	reader := queue.NewReader(q.js)
 	if got, err := reader.NextReady(t.Context(), 0, 1); got != nil || err != nil {
 		t.Errorf("among chunks alone a ready message is found at %+v, error %v", got, err)
 	}

@@ -33,9 +33,15 @@ const (
 	// ChunkSize is the size of a chunk, in bytes: a stock server's max_payload of
 	// 1 MiB has room for one, and eight fill a block of its file.
 	ChunkSize = 1_000_000
-	// headerRoom is kept free of the server's max_payload for the headers:
-	// the server refuses more than 64 KiB of them.
-	headerRoom = 64 << 10
+	// MaxHeader is the largest header of a message that a server takes, in bytes.
+	MaxHeader = 64 << 10
+	// MaxChunks is the largest number of chunks that a ready message can list.
+	MaxChunks = MaxHeader / 8
+	// LongSequence has as many digits as any stream sequence has for a long time: a
+	// thousand messages a second take 30 years to come so far.
+	LongSequence uint64 = 999_999_999_999
+	// headerRoom is kept free of the server's max_payload for the headers.
+	headerRoom = MaxHeader
 	// chunkHeaderRoom is the same for a chunk, whose only header names the stream.
 	chunkHeaderRoom = 1 << 10
 
@@ -62,10 +68,10 @@ func InlineLimit(maxPayload int64) int {
 	return int(max(0, min(maxPayload, MaxPayload)-headerRoom))
 }
 
-// ChunkLimit returns the largest chunk, in bytes, on a server with the given
-// max_payload. A chunk has one short header.
-func ChunkLimit(maxPayload int64) int {
-	return int(max(1, min(maxPayload-chunkHeaderRoom, ChunkSize)))
+// ChunkLimit returns the largest chunk, in bytes, where a message of maxMessage bytes is
+// the largest that is taken; 0 means that no chunk is. A chunk has one short header.
+func ChunkLimit(maxMessage int64) int {
+	return int(max(0, min(maxMessage-chunkHeaderRoom, ChunkSize)))
 }
 
 // StreamName returns the name of partition p's stream.

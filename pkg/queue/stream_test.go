@@ -97,68 +97,6 @@ func TestApplyNeverRemoves(t *testing.T) {
 	}
 }
 
-func TestCheckSaysHowBadADifferenceIs(t *testing.T) {
-	cfg := queue.Config{Replicas: 3, StreamMaxBytes: 1 << 30, MaxAckPending: 1000}
-	stream := queue.StreamConfig(0, cfg)
-	for name, c := range map[string]struct {
-		change func(*jetstream.StreamConfig)
-		field  string
-		how    string
-	}{
-		"work queue":    {func(s *jetstream.StreamConfig) { s.Retention = jetstream.WorkQueuePolicy }, "retention", "fatal"},
-		"discard old":   {func(s *jetstream.StreamConfig) { s.Discard = jetstream.DiscardOld }, "discard", "fatal"},
-		"subjects":      {func(s *jetstream.StreamConfig) { s.Subjects = s.Subjects[:1] }, "subjects", "fatal"},
-		"age":           {func(s *jetstream.StreamConfig) { s.MaxAge = time.Hour }, "max_age", "unsafe"},
-		"size":          {func(s *jetstream.StreamConfig) { s.MaxBytes = 5 }, "max_bytes", "warning"},
-		"no size":       {func(s *jetstream.StreamConfig) { s.MaxBytes = -1 }, "max_bytes", "warning"},
-		"replicas":      {func(s *jetstream.StreamConfig) { s.Replicas = 1 }, "num_replicas", "warning"},
-		"short window":  {func(s *jetstream.StreamConfig) { s.Duplicates = time.Second }, "duplicate_window", "warning"},
-		"memory":        {func(s *jetstream.StreamConfig) { s.Storage = jetstream.MemoryStorage }, "storage", "unsafe"},
-		"written later": {func(s *jetstream.StreamConfig) { s.PersistMode = jetstream.AsyncPersistMode }, "persist_mode", "unsafe"},
-		"one a subject": {func(s *jetstream.StreamConfig) { s.MaxMsgsPerSubject = 1 }, "max_msgs_per_subject", "unsafe"},
-		"no acks":       {func(s *jetstream.StreamConfig) { s.NoAck = true }, "no_ack", "warning"},
-		"sealed":        {func(s *jetstream.StreamConfig) { s.Sealed = true }, "sealed", "warning"},
-		"no direct get": {func(s *jetstream.StreamConfig) { s.AllowDirect = false }, "allow_direct", "warning"},
-	} {
-		live := stream
-		c.change(&live)
-		requireOne(t, name, queue.CheckStream(stream, live), c.field, c.how)
-	}
-	consumer := queue.ConsumerConfig(0, cfg)
-	for name, c := range map[string]struct {
-		change func(*jetstream.ConsumerConfig)
-		field  string
-		how    string
-	}{
-		"filter":         {func(s *jetstream.ConsumerConfig) { s.FilterSubject = "crash.0.>" }, "filter_subject", "fatal"},
-		"filters":        {func(s *jetstream.ConsumerConfig) { s.FilterSubject, s.FilterSubjects = "", []string{"a", "b"} }, "filter_subject", "fatal"},
-		"no ack":         {func(s *jetstream.ConsumerConfig) { s.AckPolicy = jetstream.AckNonePolicy }, "ack_policy", "fatal"},
-		"only new ones":  {func(s *jetstream.ConsumerConfig) { s.DeliverPolicy = jetstream.DeliverNewPolicy }, "deliver_policy", "fatal"},
-		"five attempts":  {func(s *jetstream.ConsumerConfig) { s.MaxDeliver = 5 }, "max_deliver", "fatal"},
-		"headers only":   {func(s *jetstream.ConsumerConfig) { s.HeadersOnly = true }, "headers_only", "unsafe"},
-		"ack wait":       {func(s *jetstream.ConsumerConfig) { s.AckWait = time.Second }, "ack_wait", "warning"},
-		"backoff":        {func(s *jetstream.ConsumerConfig) { s.BackOff = []time.Duration{1} }, "backoff", "warning"},
-		"ack pending":    {func(s *jetstream.ConsumerConfig) { s.MaxAckPending = 1 }, "max_ack_pending", "warning"},
-		"inactive limit": {func(s *jetstream.ConsumerConfig) { s.InactiveThreshold = 1 }, "inactive_threshold", "warning"},
-	} {
-		live := consumer
-		c.change(&live)
-		requireOne(t, name, queue.CheckConsumer("CRASHES_0", consumer, live), c.field, c.how)
-	}
-}
-
-func requireOne(t *testing.T, name string, got []queue.Difference, field, how string) {
-	t.Helper()
-	if len(got) != 1 || got[0].Field != field {
-		t.Errorf("%s: got %v, want one difference in %s", name, got, field)
-		return
-	}
-	unsafe, fatal := how != "warning", how == "fatal"
-	if len(queue.Unsafe(got)) == 1 != unsafe || len(queue.Fatal(got)) == 1 != fatal {
-		t.Errorf("%s: %v is unsafe %t and fatal %t, want it to be: %s", name, got, got[0].Unsafe, got[0].Fatal, how)
-	}
-}
-
 // A repeated publish is stored once, so that intake may repeat it.
 func TestRepeatedPublishIsStoredOnce(t *testing.T) {
 	js, cfg := connect(t)

@@ -115,7 +115,11 @@ func (c *auditReports) Run(ctx context.Context, s *session) error {
 
 func (c *auditReports) print(s *session, f *audit.Findings, since, until time.Time) {
 	say(s.out, "from", since.Format(time.RFC3339), "until", until.Format(time.RFC3339))
-	line := fmt.Sprintf("%s report(s) in the queue: %s stored, %s waiting, %s dead letter(s), %s lost",
+	format := "%s report(s) in the queue: %s stored, %s waiting, %s dead letter(s), %s lost"
+	if len(f.Unknown) > 0 {
+		format = "%s report(s) in the queue: %s stored, %s waiting, %s dead letter(s), %s of these lost, and others that nobody has looked at"
+	}
+	line := fmt.Sprintf(format,
 		comma(f.Reports), comma(f.Stored), comma(f.Waiting), comma(f.Dead), comma(uint64(len(f.Lost))))
 	if len(f.Unsure) > 0 {
 		line += fmt.Sprintf(", %s lost or waiting", comma(uint64(len(f.Unsure))))
@@ -135,6 +139,9 @@ func (c *auditReports) print(s *session, f *audit.Findings, since, until time.Ti
 	}
 	for _, gap := range f.Gaps {
 		say(s.out, "missing in the stream:", gap)
+	}
+	for _, unknown := range f.Unknown {
+		say(s.out, "not audited:", unknown)
 	}
 	for _, id := range f.Unqueued {
 		say(s.out, "nowhere:", id)

@@ -55,6 +55,30 @@ func TestAuditWhenAllIsWell(t *testing.T) {
 	}
 }
 
+// Messages on a subject that no uploader reads are told of: nobody can say that nothing
+// is lost.
+func TestAuditOfHiddenReports(t *testing.T) {
+	p := newPlant(t, "A")
+	p.upload(t)
+	stream, err := p.js.Stream(t.Context(), queue.StreamName(0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	hiding := stream.CachedInfo().Config
+	hiding.SubjectTransform = &jetstream.SubjectTransformConfig{Source: queue.ReadySubject(0), Destination: "crash.0.hidden"}
+	if _, err := p.js.UpdateStream(t.Context(), hiding); err != nil {
+		t.Fatal(err)
+	}
+	p.publish(t, "B", false)
+	if f := p.findings(t, 1); f.Stored != 1 || len(f.Unknown) != 1 {
+		t.Errorf("%+v", f)
+	}
+	got := crashctl(t, p.environ, "audit", "--since", "1h")
+	requireWords(t, got.out, "0 of these lost, and others that nobody has looked at\n",
+		"not audited: stream CRASHES_0: subject crash.0.hidden is not empty")
+	requireWords(t, crashctl(t, p.environ, "status").out, "subject_transform", "subject crash.0.hidden is not empty, should be empty")
+}
+
 // An object that is missing or another is named, and the command that is offered
 // brings it back.
 func TestAuditFindsWhatIsLost(t *testing.T) {

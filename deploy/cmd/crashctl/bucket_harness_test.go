@@ -111,7 +111,7 @@ func (p *plant) upload(t *testing.T) {
 			return false
 		}
 		// What was just published these numbers may not count yet.
-		next, err := queue.NewReader(p.js.Conn()).NextReady(t.Context(), 0, info.AckFloor.Stream+1)
+		next, err := queue.NewReader(p.js).NextReady(t.Context(), 0, info.AckFloor.Stream+1)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -25,6 +25,17 @@ func TestStatusOfACluster(t *testing.T) {
 		t.Fatalf("%+v", s.Partitions[0])
 	}
 
+	// A shell in which NATS_REPLICAS is not set takes no copies away.
+	bare := []string{environ[0], environ[2]}
+	readStatus(t, bare, 0)
+	for _, args := range [][]string{{}, {"--accept=shrink"}} {
+		got := crashctl(t, bare, append([]string{"stream", "apply", "--yes"}, args...)...)
+		if got.code != 2 || got.out != "" {
+			t.Errorf("%v: %+v", args, got)
+		}
+		requireWords(t, got.errors, "CRASHES_0 is on 3 servers and would be on 1", "--accept fewer-replicas")
+	}
+
 	gone := stream.Replicas[0].Server
 	servers[gone].Shutdown()
 	servers[gone].WaitForShutdown()

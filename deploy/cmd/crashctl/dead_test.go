@@ -188,7 +188,7 @@ func TestDeadRequeue(t *testing.T) {
 	if left := g.list(t); got.code != 1 || len(left) != 2 || left["incomplete"].Sequence == 0 || left["unreadable"].Sequence == 0 {
 		t.Errorf("%+v; %d are left", got, len(left))
 	}
-	reader := queue.NewReader(g.js.Conn())
+	reader := queue.NewReader(g.js)
 	for _, want := range []*crash.Sealed{g.small, g.large} {
 		msg := take(t, g.js, 0)
 		m, err := queue.ReadManifest(msg.Headers())

@@ -38,7 +38,7 @@ func (s *session) connect(ctx context.Context, cfg queue.Config) (jetstream.JetS
 	if err != nil {
 		return nil, fmt.Errorf("connecting to NATS at %s: %w", masked(cfg), err)
 	}
-	js, err := s.open(ctx, nc)
+	js, err := s.open(ctx, nc, cfg)
 	if err != nil {
 		nc.Close()
 		return nil, fmt.Errorf("asking JetStream at %s: %w", masked(cfg), err)
@@ -111,8 +111,8 @@ func (s *session) dial(ctx context.Context, cfg queue.Config) (*nats.Conn, error
 
 // open asks the simplest question: where JetStream is not enabled, every other
 // one would only be told that nobody listens.
-func (s *session) open(ctx context.Context, nc *nats.Conn) (jetstream.JetStream, error) {
-	js, err := jetstream.New(nc)
+func (s *session) open(ctx context.Context, nc *nats.Conn, cfg queue.Config) (jetstream.JetStream, error) {
+	js, err := queue.Open(nc, cfg)
 	if err != nil {
 		return nil, err
 	}

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/yagi-crash/yagi/pkg/queue"
@@ -77,7 +78,7 @@ func TestApplyHeals(t *testing.T) {
 		t.Fatal(err)
 	}
 	got := crashctl(t, environ, "stream", "apply", "--yes")
-	if want := "done: change stream CRASHES_0: discard from discardold to discardnew\n"; got.code != 0 || got.out != want {
+	if want := "done: change stream CRASHES_0: discard from old to new\n"; got.code != 0 || got.out != want {
 		t.Errorf("%+v, want %q", got, want)
 	}
 	if s := readStatus(t, environ, 0); s.Total.Backlog.Depth != 1 {
@@ -110,12 +111,12 @@ func TestApplyDoesNotShrinkBelowWhatThereIs(t *testing.T) {
 	if got.code != 0 {
 		t.Errorf("%+v", got)
 	}
-	requireWords(t, got.out, "  but: CRASHES_0 holds ", "and would take nothing until it holds less than 2097152 (2.0 MiB)\n")
+	requireWords(t, got.out, "  but: CRASHES_0 holds ", "and would take nothing until it holds less than 2097152 (2.0 MiB) (--accept shrink)\n")
 	got = crashctl(t, small, "stream", "apply", "--yes")
 	if got.code != 2 || got.out != "" {
 		t.Errorf("%+v", got)
 	}
-	requireWords(t, got.errors, "nothing was changed (--shrink does it all the same)")
+	requireWords(t, got.errors, "nothing was changed (--accept shrink does it all the same)")
 	publish(t, js, 0, 800_000)
 	if got := crashctl(t, small, "stream", "apply", "--yes", "--shrink"); got.code != 0 {
 		t.Errorf("%+v", got)
@@ -135,5 +136,77 @@ func TestApplyDoesNotShrinkBelowWhatThereIs(t *testing.T) {
 	}
 	if got := crashctl(t, environ, "stream", "apply", "--yes"); got.code != 0 {
 		t.Errorf("back again: %+v", got)
+	}
+}
+
+// Less room is a risk also for a stream that is empty, and each risk is accepted by its
+// own name.
+func TestApplyRefusesRisks(t *testing.T) {
+	_, environ := applied(t)
+	small := append(environ, "NATS_STREAM_MAX_BYTES=32MiB")
+	for _, args := range [][]string{{}, {"--accept=fewer-replicas"}} {
+		got := crashctl(t, small, append([]string{"stream", "apply", "--yes"}, args...)...)
+		if got.code != 2 || got.out != "" {
+			t.Errorf("%v: %+v", args, got)
+		}
+		requireWords(t, got.errors, "CRASHES_0 has room for 67108864 (64 MiB) and would have room for 33554432 (32 MiB)", "--accept shrink")
+	}
+	if got := crashctl(t, small, "stream", "apply", "--yes", "--accept=fewer-replicas,shrink"); got.code != 0 {
+		t.Errorf("%+v", got)
+	}
+}
+
+// What a server keeps for life is told with what to do instead, and what can be mended
+// is mended all the same.
+func TestApplySaysWhatItCannot(t *testing.T) {
+	js, environ := applied(t)
+	consumer := consumerConfig(t, environ)
+	consumer.MaxWaiting = 5 // a warning
+	recreate(t, js, consumer)
+	got := crashctl(t, environ, "stream", "apply", "--yes")
+	if got.code != 0 {
+		t.Errorf("%+v", got)
+	}
+	requireWords(t, got.out, "cannot change consumer uploader of CRASHES_0: max_waiting from 5 to 2048", "since the server keeps this for life: delete the consumer")
+	consumer.MemoryStorage, consumer.MaxRequestExpires = true, time.Second // unsafe
+	recreate(t, js, consumer)
+	got = crashctl(t, environ, "stream", "apply")
+	if got.code != 0 {
+		t.Errorf("%+v", got)
+	}
+	requireWords(t, got.out, "cannot change consumer uploader of CRASHES_0: mem_storage from true to false", "would change consumer uploader of CRASHES_0: max_expires from 1s to none")
+	got = crashctl(t, environ, "stream", "apply", "--yes")
+	if got.code != 1 {
+		t.Errorf("%+v", got)
+	}
+	requireWords(t, got.out, "done: change consumer uploader of CRASHES_0: max_expires from 1s to none")
+	requireWords(t, got.errors, "mem_storage", "delete the consumer")
+}
+
+func recreate(t *testing.T, js jetstream.JetStream, consumer jetstream.ConsumerConfig) {
+	t.Helper()
+	if err := js.DeleteConsumer(t.Context(), queue.StreamName(0), consumer.Durable); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := js.CreateConsumer(t.Context(), queue.StreamName(0), consumer); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Limits of the server are told with the setting that they are about.
+func TestApplyNamesTheServersLimits(t *testing.T) {
+	for name, c := range map[string]struct {
+		limits server.JSLimitOpts
+		says   string
+	}{
+		"duplicate window": {server.JSLimitOpts{Duplicates: time.Minute}, "duplicate_window"},
+		"ack pending":      {server.JSLimitOpts{MaxAckPending: 10}, "NATS_MAX_ACK_PENDING"},
+	} {
+		s := startServer(t, &server.Options{JetStream: true, JetStreamLimits: c.limits})
+		got := crashctl(t, []string{"NATS_URL=" + s.ClientURL(), "NATS_STREAM_MAX_BYTES=64MiB"}, "stream", "apply", "--yes")
+		if got.code != 1 {
+			t.Errorf("%s: %+v", name, got)
+		}
+		requireWords(t, got.errors, c.says)
 	}
 }

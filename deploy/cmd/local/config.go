@@ -71,7 +71,10 @@ func load(environ []string, console string) (c configs, err error) {
 	}
 	// Those that are required in production are given by this program, and
 	// nobody's own NATS or bucket is touched, whatever the shell has set.
-	fixed := []string{"NATS_URL=nats://embedded", "NATS_CREDS=", "NATS_REPLICAS=1", "S3_BUCKET=" + bucket}
+	fixed := []string{
+		"NATS_URL=nats://embedded", "NATS_CREDS=", "NATS_CA=", "NATS_CERT=", "NATS_KEY=", "NATS_TLS_FIRST=false",
+		"NATS_JETSTREAM_DOMAIN=", "NATS_REPLICAS=1", "S3_BUCKET=" + bucket,
+	}
 	environ = slices.Concat(defaults, withoutEmpty(environ), fixed)
 	c.intake, err = intake.Load(environ, &c.local, &c.uploader)
 	c.uploader.S3 = uploader.S3{Region: region, AccessKey: accessKey, SecretKey: secretKey}

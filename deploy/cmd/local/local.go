@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 
 	"github.com/mattn/go-isatty"
-	"github.com/nats-io/nats.go/jetstream"
 	"github.com/rs/zerolog"
 	"golang.org/x/sync/errgroup"
 
@@ -111,9 +110,9 @@ func applyStreams(ctx context.Context, cfg queue.Config) error {
 		return err
 	}
 	defer nc.Close()
-	js, err := jetstream.New(nc)
+	js, err := queue.Open(nc, cfg)
 	if err != nil {
-		return fmt.Errorf("opening JetStream: %w", err)
+		return err
 	}
 	plan, err := queue.Plan(ctx, js, cfg)
 	if err != nil {

@@ -62,6 +62,9 @@ type Findings struct {
 	// Gaps are sequences within the streams whose messages are not there any
 	// more, although only a stream's beginning is ever trimmed.
 	Gaps []string `json:"gaps"`
+	// Unknown are subjects of the streams with messages that nobody reads. Those were
+	// promised, perhaps, and the audit has not looked at them.
+	Unknown []string `json:"unknown"`
 	// Unqueued are ids of the ledger that are nowhere: not waiting in the queue, not
 	// in the bucket, not among the dead letters.
 	Unqueued []crash.ID `json:"unqueued"`
@@ -71,7 +74,7 @@ type Findings struct {
 
 // Amiss tells whether somebody should look at what was found.
 func (f *Findings) Amiss() bool {
-	return len(f.Lost)+len(f.Unsure)+len(f.Gaps)+len(f.Unqueued) > 0
+	return len(f.Lost)+len(f.Unsure)+len(f.Gaps)+len(f.Unknown)+len(f.Unqueued) > 0
 }
 
 // Audit is an audit of a window of time.
@@ -115,7 +118,7 @@ type message struct {
 // the bucket. It changes nothing. The error is about the queue or the bucket not
 // answering; then nothing is known.
 func (a *Audit) Run(ctx context.Context, streams []string, ledger []crash.ID) (*Findings, error) {
-	a.findings = Findings{Lost: []Report{}, Unsure: []Report{}, Short: []string{}, Gaps: []string{}, Unqueued: []crash.ID{}, Ledger: len(ledger)}
+	a.findings = Findings{Lost: []Report{}, Unsure: []Report{}, Short: []string{}, Gaps: []string{}, Unknown: []string{}, Unqueued: []crash.ID{}, Ledger: len(ledger)}
 	a.ids, a.floors, a.waiting = map[crash.ID]state{}, map[string]uint64{}, nil
 	a.manifests = map[message]*queue.Manifest{}
 	a.held, a.dead, a.deadIDs = map[message]bool{}, map[message]bool{}, map[crash.ID]bool{}
@@ -202,13 +205,22 @@ func (a *Audit) stream(ctx context.Context, name string) error {
 	return cmp.Or(group.Wait(), err) // of which one ends the other
 }
 
-// gaps notes what is missing at the beginning and in the middle of a stream.
+// gaps notes what is missing at the beginning and in the middle of a stream, and what
+// lies where nobody looks.
 func (a *Audit) gaps(ctx context.Context, name string) error {
 	s, err := a.JS.Stream(ctx, name)
 	if err != nil {
 		return fmt.Errorf("asking for the stream: %w", err)
 	}
-	state := s.CachedInfo().State
+	live, err := queue.AskStream(ctx, a.JS, name)
+	if err != nil {
+		return err
+	}
+	number, _ := queue.PartitionOf(name)
+	for _, d := range queue.CheckSubjects(number, live.State.Subjects) {
+		a.findings.Unknown = append(a.findings.Unknown, d.String())
+	}
+	state := live.State
 	if state.FirstSeq > 1 && (state.Msgs == 0 || state.FirstTime.After(a.Since)) {
 		begins := "any more"
 		if state.Msgs > 0 {

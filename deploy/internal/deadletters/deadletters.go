@@ -61,7 +61,7 @@ func Open(ctx context.Context, js jetstream.JetStream) (*Letters, error) {
 	if err != nil {
 		return nil, fmt.Errorf("looking for %s: %w", queue.DeadLetterStream, err)
 	}
-	return &Letters{js: js, stream: stream, copier: queue.NewCopier(js), reader: queue.NewReader(js.Conn())}, nil
+	return &Letters{js: js, stream: stream, copier: queue.NewCopier(js), reader: queue.NewReader(js)}, nil
 }
 
 // List returns all dead letters, oldest first.

@@ -145,10 +145,10 @@ func unsafe(differences []Difference) []string {
 		switch {
 		case d.Fatal:
 			all = append(all, d.String()+" (fatal: uploaders refuse it)")
-		case d.Unsafe:
-			all = append(all, d.String()+" (unsafe: promised reports could be lost)")
 		case d.fewer():
 			all = append(all, d.String()+" (promised reports have fewer copies: crashctl stream apply)")
+		case d.Unsafe:
+			all = append(all, d.String()+" (unsafe: promised reports could be lost)")
 		}
 	}
 	return all

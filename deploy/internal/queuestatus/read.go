@@ -255,7 +255,7 @@ func readPartition(ctx context.Context, js jetstream.JetStream, p int, cfg queue
 		return out, fmt.Errorf("how many reports are in %s: %w", out.Stream.Name, because(ctx, err))
 	}
 	if b.Depth > 0 {
-		oldest, err := queue.NewReader(js.Conn()).NextReady(ctx, p, info.AckFloor.Stream+1)
+		oldest, err := queue.NewReader(js).NextReady(ctx, p, info.AckFloor.Stream+1)
 		if err == nil && oldest == nil {
 			err = errors.New("the stream has none")
 		}
@@ -275,7 +275,7 @@ func readPartition(ctx context.Context, js jetstream.JetStream, p int, cfg queue
 // read returns what the consumer's leader says of it, nil when it is missing. The
 // other replicas do not know num_pending.
 func (c *Consumer) read(ctx context.Context, js jetstream.JetStream, stream string, want jetstream.ConsumerConfig) (*jetstream.ConsumerInfo, error) {
-	consumer, err := js.Consumer(ctx, stream, want.Durable)
+	live, err := queue.AskConsumer(ctx, js, stream, want.Durable)
 	if errors.Is(err, jetstream.ErrConsumerNotFound) {
 		c.State = Missing
 		return nil, nil
@@ -283,9 +283,16 @@ func (c *Consumer) read(ctx context.Context, js jetstream.JetStream, stream stri
 	if err != nil {
 		return nil, err
 	}
-	info := consumer.CachedInfo()
 	c.State = Present
-	c.Differences = differences(queue.CheckConsumer(stream, want, info.Config))
+	c.Differences = differences(queue.CheckConsumer(stream, want, live.Config))
+	consumer, err := js.Consumer(ctx, stream, want.Durable)
+	if errors.Is(err, jetstream.ErrNotPullConsumer) { // a difference that says it all
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	info := consumer.CachedInfo()
 	c.Backlog = backlog(info)
 	return info, nil
 }
@@ -328,7 +335,15 @@ func readStream(ctx context.Context, js jetstream.JetStream, want jetstream.Stre
 	out.created = info.Created
 	out.Usage = &Usage{Messages: info.State.Msgs, Bytes: info.State.Bytes, LimitBytes: info.Config.MaxBytes}
 	out.Usage.setPercent()
-	out.Differences = differences(queue.CheckStream(want, info.Config))
+	live, err := queue.AskStream(ctx, js, want.Name)
+	if err != nil {
+		return out, nil, because(ctx, err)
+	}
+	found := queue.CheckStream(want, live.Config)
+	if p, ok := queue.PartitionOf(want.Name); ok {
+		found = append(found, queue.CheckSubjects(p, live.State.Subjects)...)
+	}
+	out.Differences = differences(found)
 	if info.Cluster != nil {
 		out.Leader = info.Cluster.Leader
 		out.Replicas = replicas(info.Cluster.Replicas)

@@ -129,7 +129,7 @@ func (p *Plan) Look(ctx context.Context, js jetstream.JetStream, stream string, 
 		e.Begins = state.FirstTime
 	}
 	number, _ := queue.PartitionOf(stream)
-	reader := queue.NewReader(js.Conn())
+	reader := queue.NewReader(js)
 	window := scan.Window{Subject: queue.ReadySubject(number), Since: p.Since, Until: p.Until, HeadersOnly: !p.looksInside()}
 	err = scan.Each(ctx, js, stream, window, func(m *scan.Message) error {
 		seen(m.Left)

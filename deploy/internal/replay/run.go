@@ -226,11 +226,11 @@ func (r *Run) reason(ctx context.Context) string {
 
 // stream replays the extent of one stream.
 func (r *Run) stream(ctx context.Context, e Extent) error {
-	pullers, err := queue.NewPullers(r.js.Conn())
+	pullers, err := queue.NewPullers(r.js)
 	if err != nil {
 		return err
 	}
-	s := &replaying{Run: r, extent: e, reader: queue.NewReader(r.js.Conn()), consumer: r.consumers[e.Stream], pullers: pullers}
+	s := &replaying{Run: r, extent: e, reader: queue.NewReader(r.js), consumer: r.consumers[e.Stream], pullers: pullers}
 	group, working := errgroup.WithContext(ctx)
 	for range workers {
 		group.Go(func() error { return s.work(working) })

@@ -16,34 +16,45 @@ type JetStream struct {
 	js        jetstream.JetStream
 	reader    *queue.Reader
 	partition int
+	cfg       queue.Config
 
-	stream jetstream.Stream // as last viewed
+	stream jetstream.Stream // that was last viewed,
+	viewed time.Time        // and when it was created
 	// What the last look at the first pending report was about, and found.
 	created time.Time
 	floor   uint64
 	pending *queue.Stored
 }
 
-// NewJetStream returns partition p's stream. It must not be used by two
-// goroutines at once.
-func NewJetStream(js jetstream.JetStream, reader *queue.Reader, p int) *JetStream {
-	return &JetStream{js: js, reader: reader, partition: p}
+// NewJetStream returns partition p's stream, which cfg says how it must be. It must not
+// be used by two goroutines at once.
+func NewJetStream(js jetstream.JetStream, reader *queue.Reader, p int, cfg queue.Config) *JetStream {
+	return &JetStream{js: js, reader: reader, partition: p, cfg: cfg}
 }
 
 // View implements Stream. It is an error when a consumer cannot be asked.
 func (s *JetStream) View(ctx context.Context) (View, error) {
 	name := queue.StreamName(s.partition)
-	asked := time.Now()
 	stream, err := s.js.Stream(ctx, name)
 	if err != nil {
 		return View{}, fmt.Errorf("looking at stream %s: %w", name, err)
 	}
-	s.stream = stream
-	info := stream.CachedInfo()
+	asked := time.Now()
+	found, err := queue.Inspect(ctx, s.js, s.partition, s.cfg)
+	if err != nil {
+		return View{}, err
+	}
+	info := found.Stream
+	limits, err := info.Limits()
+	if err != nil {
+		return View{}, err
+	}
+	s.stream, s.viewed = stream, info.Created
 	v := View{
-		Asked: asked, Answered: time.Now(), Server: info.TimeStamp, Created: info.Created,
+		Asked: asked, Answered: time.Now(), Server: info.Server, Created: info.Created,
 		First: info.State.FirstSeq, Last: info.State.LastSeq, FirstAt: info.State.FirstTime, LastAt: info.State.LastTime,
-		Messages: info.State.Msgs, Bytes: info.State.Bytes, MaxBytes: info.Config.MaxBytes,
+		Messages: info.State.Msgs, Bytes: info.State.Bytes, MaxBytes: limits.MaxBytes,
+		Unsafe: queue.Unsafe(found.Differences),
 	}
 	uploaders, err := v.ask(ctx, stream)
 	if err != nil {
@@ -154,12 +165,11 @@ func (s *JetStream) Since(ctx context.Context, t time.Time) (*queue.Stored, erro
 // anew since. It removes whole ranges and names no subject: only so the server
 // drops its files instead of rewriting them (measured on nats-server 2.15.2).
 func (s *JetStream) Purge(ctx context.Context, upTo uint64) error {
-	created := s.stream.CachedInfo().Created
 	now, err := s.stream.Info(ctx)
 	if err != nil {
 		return err
 	}
-	if !now.Created.Equal(created) {
+	if !now.Created.Equal(s.viewed) {
 		return errors.New("the stream has been made anew")
 	}
 	return s.stream.Purge(ctx, jetstream.WithPurgeSequence(upTo+1))

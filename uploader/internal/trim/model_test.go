@@ -29,6 +29,9 @@ type model struct {
 	trimmers  []*machine
 	past      []moment // what stale answers are made of, oldest first
 
+	hiding bool // ready messages go to a subject that nobody reads
+	hidden int  // how many did
+
 	purged int // how many messages went
 }
 
@@ -46,6 +49,7 @@ type report struct {
 	given  bool   // up, so nothing was promised
 	held   bool   // acknowledged, and not in the bucket
 	stored bool   // in the bucket, and acknowledged
+	hidden bool   // on a subject that nobody reads
 }
 
 // needed is whether somebody waits for the report, or will.
@@ -62,6 +66,7 @@ type consumer struct {
 type moment struct {
 	at        time.Time
 	last      uint64
+	hidden    int
 	consumers map[string]standing
 	held      uint64 // the first ready message of a held report; 0: there is none
 }
@@ -99,7 +104,7 @@ func (m *model) last() uint64 { return uint64(len(m.messages)) }
 
 // note keeps how things stand for later stale answers.
 func (m *model) note() {
-	at := moment{at: m.now, last: m.last(), consumers: map[string]standing{}}
+	at := moment{at: m.now, last: m.last(), hidden: m.hidden, consumers: map[string]standing{}}
 	for name, c := range m.consumers {
 		at.consumers[name] = m.standing(c)
 	}
@@ -156,6 +161,16 @@ func (m *model) publish(msg message) uint64 {
 	return m.last()
 }
 
+// publishReady stores the ready message of a report.
+func (m *model) publishReady(r *report, size uint64) {
+	msg := message{ready: r, size: size}
+	if r.hidden = m.hiding; r.hidden {
+		msg.ready = nil // to the consumers it is none
+		m.hidden++
+	}
+	r.ready = m.publish(msg)
+}
+
 // View implements Stream; every answer in it may be stale by itself.
 func (x *machine) View(context.Context) (View, error) {
 	m := x.m
@@ -169,6 +184,9 @@ func (x *machine) View(context.Context) (View, error) {
 	if v.Messages > 0 {
 		v.FirstAt = m.messages[v.First-1].stamp
 		v.LastAt = m.messages[v.Last-1].stamp
+	}
+	if stream.hidden > 0 {
+		v.Unsafe = queue.CheckSubjects(0, map[string]uint64{"hidden": uint64(stream.hidden)})
 	}
 	uploaders := uint64(0)
 	for _, name := range slices.Sorted(maps.Keys(m.consumers)) {

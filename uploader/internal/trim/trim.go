@@ -63,6 +63,10 @@ type View struct {
 	// stream's leader has it; nil when there is none. A consumer's own word does
 	// not suffice: its server may have yet to catch up with the stream.
 	Pending *queue.Stored
+
+	// Unsafe is why the floor is no evidence: the stream or the uploaders' consumer is not
+	// as it should be, or there are messages that no consumer is for.
+	Unsafe []queue.Difference
 }
 
 // Stream is a stream to trim.
@@ -122,6 +126,9 @@ func (t *Trimmer) Step(ctx context.Context, s Stream) (Result, error) {
 	floor := t.lowestFloor(v)
 	safe := t.safe(v, floor)
 	r.BufferLeft = t.bufferLeft(v, safe)
+	if err := v.evidence(); err != nil {
+		return r, err
+	}
 	if safe == 0 && r.Pressed {
 		if safe, err = t.safeByClock(ctx, s, v, floor); err != nil {
 			return r, err
@@ -143,6 +150,16 @@ func (t *Trimmer) Step(ctx context.Context, s Stream) (Result, error) {
 	}
 	r.Trimmed, r.UpTo = upTo-v.First+1, upTo
 	return r, nil
+}
+
+// evidence returns an error when a message up to the floor may be one that was promised
+// and never stored, for which the consumers have no use. Its text stays the same for as
+// long as the cause does.
+func (v *View) evidence() error {
+	if len(v.Unsafe) == 0 {
+		return nil
+	}
+	return fmt.Errorf("what is acknowledged is no evidence of what is stored: %s", v.Unsafe[0])
 }
 
 // lowestFloor returns the lowest of the floors within Staleness. A report that is held

@@ -67,6 +67,30 @@ func TestNothingNeededIsTrimmedByClock(t *testing.T) {
 	}
 }
 
+// Messages on a subject that nobody reads were promised, and no consumer's floor tells
+// of them.
+func TestNothingHiddenIsTrimmed(t *testing.T) {
+	t.Parallel()
+	purged, hidden := 0, 0
+	rapid.Check(t, func(t *rapid.T) {
+		m := newModel(t)
+		actions := m.actions(0, 20*time.Second)
+		actions["hide"] = func(*rapid.T) { m.hiding = true }
+		actions["hide no more"] = func(*rapid.T) { m.hiding = false }
+		actions["trim just after a start"] = func(t *rapid.T) {
+			x := m.newMachine()
+			if _, err := x.Step(t.Context(), x); err != nil {
+				t.Log(err)
+			}
+		}
+		t.Repeat(actions)
+		purged, hidden = purged+m.purged, hidden+m.hidden
+	})
+	if purged == 0 || hidden == 0 {
+		t.Errorf("%d messages were trimmed and %d hidden, which proves nothing", purged, hidden)
+	}
+}
+
 // actions are what can happen. The server's clock is off by least to most.
 func (m *model) actions(least, most time.Duration) map[string]func(*rapid.T) {
 	m.skew = least
@@ -145,7 +169,7 @@ func (m *model) begin(t *rapid.T) {
 	r.chunks = append(r.chunks, m.publish(message{size: 1000}))
 	if rapid.Bool().Draw(t, "and at once") {
 		r.chunks = append(r.chunks, m.publish(message{size: 1000}))
-		r.ready = m.publish(message{ready: r, size: 1})
+		m.publishReady(r, 1)
 	}
 }
 
@@ -156,7 +180,7 @@ func (m *model) unfinished(t *rapid.T) *report {
 
 // waiting draws a report that is not uploaded.
 func (m *model) waiting(t *rapid.T) *report {
-	return m.draw(t, func(r *report) bool { return r.ready != 0 && !r.stored })
+	return m.draw(t, func(r *report) bool { return r.ready != 0 && !r.stored && !r.hidden })
 }
 
 // draw skips the action when no report fits.
@@ -180,14 +204,14 @@ func (m *model) chunk(t *rapid.T) {
 
 func (m *model) finish(t *rapid.T) {
 	r := m.unfinished(t)
-	r.ready = m.publish(message{ready: r, size: 1})
+	m.publishReady(r, 1)
 }
 
 func (m *model) giveUp(t *rapid.T) { m.unfinished(t).given = true }
 
 func (m *model) inline(*rapid.T) {
 	r := &report{begun: m.now}
-	r.ready = m.publish(message{ready: r, size: 500})
+	m.publishReady(r, 500)
 	m.reports = append(m.reports, r)
 }
 
@@ -207,7 +231,7 @@ func (m *model) store(r *report) {
 
 func (m *model) drain(*rapid.T) {
 	for _, r := range m.reports {
-		if r.ready != 0 {
+		if r.ready != 0 && !r.hidden {
 			m.store(r)
 		}
 	}
@@ -236,7 +260,7 @@ func (m *model) aReplay(t *rapid.T) string {
 
 func (m *model) replay(t *rapid.T) {
 	c := m.consumers[m.aReplay(t)]
-	r := m.draw(t, func(r *report) bool { return r.ready > c.start && !c.acked[r.ready] })
+	r := m.draw(t, func(r *report) bool { return r.ready > c.start && !c.acked[r.ready] && !r.hidden })
 	c.acked[r.ready] = true
 }
 
