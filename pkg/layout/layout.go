@@ -46,6 +46,32 @@ func Dump(name string, id crash.ID) string {
 	return prefix + name + "/" + string(id)
 }
 
+// ProbePrefix begins the keys of Probe.
+const ProbePrefix = prefix + "probe/"
+
+const probeName = "yagi-"
+
+// Probe returns the key of the object that a process puts to see whether the bucket
+// takes any. It lies where reports lie, so that whoever may put those may put it. No
+// report has that key, since the last field of a report's key is an id. An instance
+// names the process.
+func Probe(instance string) string { return ProbePrefix + probeName + instance }
+
+// Control returns the key of an object beside the objects of a part ("dump_names", the
+// name of a dump, or crash.RawCrashName), which a process puts to see whether the
+// bucket takes objects of that kind. No report has that key.
+func Control(part, instance string) string {
+	if part == rawCrash {
+		return prefix + rawCrash + "/probe/" + probeName + instance
+	}
+	return Dump(part, crash.ID(probeName+"probe-"+instance))
+}
+
+// IsProbe reports whether a key is one of Probe or Control.
+func IsProbe(key string) bool {
+	return strings.HasPrefix(key, prefix) && strings.HasPrefix(key[strings.LastIndexByte(key, '/')+1:], probeName)
+}
+
 // Parse reads a key: which report it belongs to, and the name of its part, as
 // crash.Part has it, or "dump_names". The error wraps ErrNotAKey.
 func Parse(key string) (id crash.ID, part string, err error) {

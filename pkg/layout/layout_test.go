@@ -126,3 +126,23 @@ func TestOtherKeysAreRefused(t *testing.T) {
 		}
 	}
 }
+
+func TestProbesAreNoReports(t *testing.T) {
+	for key, want := range map[string]string{
+		layout.Probe("x"):                       "v1/probe/yagi-x",
+		layout.Control("dump_names", "x"):       "v1/dump_names/yagi-probe-x",
+		layout.Control(crash.MinidumpName, "x"): "v1/dump/yagi-probe-x",
+		layout.Control("memory_report", "x"):    "v1/memory_report/yagi-probe-x",
+		layout.Control(crash.RawCrashName, "x"): "v1/raw_crash/probe/yagi-x",
+	} {
+		if key != want || !layout.IsProbe(key) {
+			t.Errorf("the key is %s, want %s, which is a probe's", key, want)
+		}
+		if _, _, err := layout.Parse(key); !errors.Is(err, layout.ErrNotAKey) {
+			t.Errorf("Parse(%q) = %v, want ErrNotAKey", key, err)
+		}
+	}
+	if layout.IsProbe(layout.Dump("probe", id)) || layout.IsProbe(layout.RawCrash(id)) {
+		t.Error("a report's object counts as a probe")
+	}
+}

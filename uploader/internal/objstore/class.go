@@ -9,7 +9,6 @@ import (
 	"syscall"
 
 	"github.com/aws/smithy-go"
-	smithyhttp "github.com/aws/smithy-go/transport/http"
 )
 
 // What an error of a Store is about (Class). The list is closed: metrics count
@@ -45,13 +44,14 @@ func Class(err error) string {
 			return class
 		}
 	}
-	if response, ok := errors.AsType[*smithyhttp.ResponseError](err); ok {
-		if class := classOfStatus(response.HTTPStatusCode()); class != "" {
-			return class
-		}
+	if class := classOfStatus(statusOf(err)); class != "" {
+		return class
 	}
 	return classOfConnection(err)
 }
+
+// codeNoSuchBucket is how S3 tells a missing bucket from a missing object.
+const codeNoSuchBucket = "NoSuchBucket"
 
 func classOfCode(code string) string {
 	switch code {
@@ -60,7 +60,7 @@ func classOfCode(code string) string {
 	case "ExpiredToken", "InvalidToken", "TokenRefreshRequired", "AuthorizationHeaderMalformed", // with status 400
 		"XAdminUserNotFound": // versitygw, with status 404
 		return ClassDenied
-	case "NoSuchBucket":
+	case codeNoSuchBucket:
 		return ClassNoSuchBucket
 	case "SlowDown", "RequestLimitExceeded", "Throttling", "ThrottlingException", "TooManyRequests":
 		return ClassSlowDown

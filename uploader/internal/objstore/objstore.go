@@ -65,15 +65,18 @@ const minRate = 64 << 10
 
 // Store is a bucket. Its methods may be called from any number of goroutines.
 type Store struct {
-	cfg    Config
-	http   *awshttp.BuildableClient
-	client atomic.Pointer[s3.Client]
+	cfg     Config
+	control atomic.Pointer[string] // names the objects that Control puts
+	http    *awshttp.BuildableClient
+	client  atomic.Pointer[s3.Client]
 }
 
 // New returns the store without calling it: a store that is away is for Put and
 // Probe to report. The error is about settings that the SDK cannot read.
 func New(ctx context.Context, cfg Config) (*Store, error) {
 	s := &Store{cfg: cfg, http: httpClient(cfg)}
+	instance := newInstance()
+	s.control.Store(&instance)
 	return s, s.load(ctx)
 }
 
@@ -93,6 +96,8 @@ func (s *Store) load(ctx context.Context) error {
 		// The SDK's own checksum would be a second one, in a trailer that
 		// other stores do not read.
 		o.RequestChecksumCalculation = aws.RequestChecksumCalculationWhenRequired
+		// Holds compares by itself.
+		o.ResponseChecksumValidation = aws.ResponseChecksumValidationWhenRequired
 		o.Retryer = retry.NewStandard(func(o *retry.StandardOptions) {
 			o.MaxAttempts = attempts
 			o.MaxBackoff = maxBackoff
@@ -127,7 +132,9 @@ func httpClient(cfg Config) *awshttp.BuildableClient {
 
 // Put returns nil once the object is in the bucket, byte for byte. Class tells
 // what an error is about.
-func (s *Store) Put(outer context.Context, o layout.Object) error {
+func (s *Store) Put(ctx context.Context, o layout.Object) error { return s.put(ctx, o) }
+
+func (s *Store) put(outer context.Context, o layout.Object) error {
 	ctx, body, stop := s.watch(outer, o.Part)
 	defer stop()
 	put, err := s.client.Load().PutObject(ctx, &s3.PutObjectInput{
@@ -169,8 +176,7 @@ func (e errSilent) Unwrap() error { return context.DeadlineExceeded }
 // has everything, there is no telling how much of that is still on its way, and
 // only the latter counts. The caller has to stop it.
 func (s *Store) watch(ctx context.Context, part crash.Part) (context.Context, io.ReadSeeker, func()) {
-	most := s.cfg.PutTimeout + time.Duration(part.Size)*time.Second/minRate
-	ctx, cancelAll := context.WithTimeoutCause(ctx, most, errSilent{"has not answered", most.Round(100 * time.Millisecond)})
+	ctx, cancelAll := s.bound(ctx, part.Size)
 	ctx, cancel := context.WithCancelCause(ctx)
 	silence := time.AfterFunc(s.cfg.PutTimeout, func() { cancel(errSilent{"has taken nothing", s.cfg.PutTimeout}) })
 	body := &watched{ReadSeeker: part.Reader(), read: func(all bool) {
@@ -208,26 +214,6 @@ func (s *Store) Check(ctx context.Context) error {
 		return fmt.Errorf("looking at bucket %s: %w", s.cfg.Bucket, err)
 	}
 	return nil
-}
-
-// ProbeKey is the object that Probe puts. It lies where reports lie, so that
-// whoever may put those may put it, and no report has that key: there, the last
-// part of a key is an id.
-const ProbeKey = "v1/probe/yagi"
-
-// Probe puts an object that says what it is, the same one each time. When the
-// store refuses it, the AWS settings are read again for whatever comes next.
-func (s *Store) Probe(ctx context.Context) error {
-	text := []byte("Yagi puts this object to see whether the bucket takes reports.\n")
-	err := s.Put(ctx, layout.Object{Key: ProbeKey, ContentType: "text/plain", Part: crash.NewPart("probe", text, crash.Sum(text))})
-	if err == nil {
-		return nil
-	}
-	switch Class(err) {
-	case ClassDenied, ClassNoSuchBucket, ClassRefused, ClassOther: // other: there may be no keys at all
-		return errors.Join(err, s.load(ctx)) // settings that cannot be read leave the old ones
-	}
-	return err
 }
 
 // signGivenHash makes the SDK sign a PutObject's ChecksumSHA256 as the hash of
