@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/yagi-crash/yagi/pkg/crash"
+	"github.com/yagi-crash/yagi/pkg/layout"
 	"github.com/yagi-crash/yagi/pkg/queue"
 	"github.com/yagi-crash/yagi/pkg/settings"
 	"github.com/yagi-crash/yagi/uploader/internal/objstore"
@@ -195,7 +196,7 @@ func TestSlowDown(t *testing.T) {
 		if limit > 0 && limit < least.Load() {
 			least.Store(limit)
 		}
-		if limit > bearable && key != objstore.ProbeKey {
+		if limit > bearable && !layout.IsProbe(key) {
 			return &refusalOf{503, "SlowDown"}
 		}
 		return nil

@@ -26,7 +26,6 @@ import (
 	"github.com/yagi-crash/yagi/pkg/devstack/devs3"
 	"github.com/yagi-crash/yagi/pkg/layout"
 	"github.com/yagi-crash/yagi/pkg/queue"
-	"github.com/yagi-crash/yagi/uploader/internal/objstore"
 )
 
 const (
@@ -246,7 +245,7 @@ func (w *world) keys() []string {
 			keys = append(keys, aws.ToString(o.Key))
 		}
 	}
-	return slices.DeleteFunc(keys, func(key string) bool { return key == objstore.ProbeKey })
+	return slices.DeleteFunc(keys, layout.IsProbe)
 }
 
 // remove takes an object out of the bucket.

@@ -37,7 +37,8 @@ type fake struct {
 // stored is an object of the store.
 type stored struct{ body, sum, kind string }
 
-// answer is a refusal. Without a code it has no S3 document.
+// answer is a refusal. Without a code it has no S3 document; behind the code may be
+// a message.
 type answer struct {
 	status int
 	code   string
@@ -129,7 +130,8 @@ func (a *answer) document() string {
 	if a.code == "" {
 		return "<html><body>" + http.StatusText(a.status) + "</body></html>"
 	}
-	return "<Error><Code>" + a.code + "</Code><Message>no</Message></Error>"
+	code, message, _ := strings.Cut(a.code, " ")
+	return "<Error><Code>" + code + "</Code><Message>" + message + "</Message></Error>"
 }
 
 func (f *fake) refuse(r *http.Request, body []byte) *answer {
