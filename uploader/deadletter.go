@@ -37,7 +37,7 @@ func ruleOf(class string) strikes.Rule {
 	case objstore.ClassRefused: // for what it is, since the same of others is not
 		return strikes.Rule{Strikes: enough, Others: true}
 	case objstore.ClassDenied, objstore.ClassNoSuchBucket, objstore.ClassTooLarge, objstore.Class5xx,
-		objstore.ClassTimeout, objstore.ClassUnreachable, objstore.ClassOther, classPanic:
+		objstore.ClassTimeout, objstore.ClassUnreachable, objstore.ClassProxy, objstore.ClassConfig, objstore.ClassOther, classPanic:
 		return strikes.Rule{Strikes: enough, Age: longEnough, Others: true}
 	}
 	return strikes.Rule{}

@@ -17,9 +17,13 @@ import (
 // hand run under work.
 func (u *Uploader) drain(ctx, work context.Context) {
 	failures := 0
-	for u.breaker.Enter(ctx) == nil {
-		err := u.next(ctx, work)
-		u.breaker.Leave()
+	for {
+		room, err := u.breaker.Enter(ctx)
+		if err != nil {
+			return
+		}
+		err = u.next(ctx, work)
+		room.Leave()
 		if err == nil {
 			failures = 0
 			continue
@@ -81,11 +85,18 @@ func (u *Uploader) handle(ctx context.Context, msg jetstream.Msg) {
 }
 
 // attempt is process, and burial for a report that will never go through it.
-func (u *Uploader) attempt(ctx context.Context, msg jetstream.Msg, meta *jetstream.MsgMetadata) verdict {
-	if why := u.breaker.Err(); why != nil { // since the report was asked for
+func (u *Uploader) attempt(ctx context.Context, msg jetstream.Msg, meta *jetstream.MsgMetadata) (v verdict) {
+	trial, why := u.breaker.Begin()
+	if why != nil { // since the report was asked for
 		return verdict{}.retry(objstore.Class(why), why)
 	}
-	v := guarded(verdict{}, func() verdict { return u.process(ctx, meta.Stream, msg.Headers(), msg.Data()) })
+	if trial {
+		defer func() { u.tried(v) }()
+	}
+	v = guarded(verdict{}, func() verdict { return u.process(ctx, meta.Stream, msg.Headers(), msg.Data()) })
+	if trial && v.part != "" { // which says more about the bucket than about the report
+		return v
+	}
 	if v.err != nil && ctx.Err() == nil && u.hopeless(v, meta) {
 		v = guarded(v, func() verdict { return u.bury(ctx, msg, meta, v) })
 	}
