@@ -281,7 +281,7 @@ func TestReportThatWasAskedForBefore(t *testing.T) {
 			info := w.consumer(0)
 			return info.NumWaiting == w.cfg.Workers && info.NumAckPending == 0
 		})
-		f.onKey(always(403, "AccessDenied"))
+		f.onKey(always(403, "InvalidAccessKeyId"))
 		w.publish(0, 1)
 		await(t, "the breaker is open", func() bool { return r.breaker.Err() != nil })
 		late = string(w.publish(0, 1)[0].ID)
