@@ -48,7 +48,7 @@ import (
 // and does no harm when the object is there already. Probe returns nil when Put
 // may be expected to work, which it tries with an object of its own, and Control the
 // same for a Put of one kind of part; Check goes by what is known, or asks.
-type store interface {
+type store interface { //nolint:interfacebloat // one method for each question to a bucket
 	Put(context.Context, layout.Object) error
 	Probe(context.Context) error
 	Control(ctx context.Context, part string) error

@@ -29,9 +29,9 @@ func environment(t *testing.T, endpoint string) {
 	}
 }
 
-func check(t *testing.T, cfg uploader.S3) error {
+func check(t *testing.T) error {
 	t.Helper()
-	b, err := lookup.Open(t.Context(), cfg, "crashes", 1)
+	b, err := lookup.Open(t.Context(), uploader.S3{}, "crashes", 1)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -61,7 +61,7 @@ func TestCheckSaysWhatARefusalMeans(t *testing.T) {
 			_, _ = fmt.Fprintf(w, "<Error><Code>%s</Code><Message>no</Message></Error>", code)
 		}))
 		environment(t, server.URL)
-		err := check(t, uploader.S3{})
+		err := check(t)
 		if want.words == "" && err != nil || want.words != "" && (err == nil || !strings.Contains(err.Error(), want.words)) {
 			t.Errorf("%s: %v, want %q", code, err, want.words)
 		}
@@ -78,7 +78,7 @@ func TestBucketInTheEndpoint(t *testing.T) {
 	defer server.Close()
 	for endpoint, named := range map[string]bool{server.URL + "/crashes": true, server.URL: false} {
 		environment(t, endpoint)
-		err := check(t, uploader.S3{})
+		err := check(t)
 		if !errors.Is(err, lookup.ErrNoBucket) || strings.Contains(err.Error(), "names the bucket already") != named {
 			t.Errorf("%s: %v", endpoint, err)
 		}
@@ -90,7 +90,7 @@ func TestSettingsAreTheUploaders(t *testing.T) {
 	server := httptest.NewTLSServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 	defer server.Close()
 	environment(t, server.URL)
-	if err := check(t, uploader.S3{}); err == nil || !strings.Contains(err.Error(), "certificate") {
+	if err := check(t); err == nil || !strings.Contains(err.Error(), "certificate") {
 		t.Errorf("without the bundle: %v", err)
 	}
 	bundle := filepath.Join(t.TempDir(), "ca.pem")
@@ -99,7 +99,7 @@ func TestSettingsAreTheUploaders(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Setenv("AWS_CA_BUNDLE", bundle)
-	if err := check(t, uploader.S3{}); err != nil {
+	if err := check(t); err != nil {
 		t.Errorf("with the bundle: %v", err)
 	}
 	t.Setenv("AWS_ENDPOINT_URL_S3", "localhost:9000")
@@ -113,13 +113,13 @@ func TestCredentials(t *testing.T) {
 	environment(t, "http://127.0.0.1:1")
 	t.Setenv("AWS_ACCESS_KEY_ID", "")
 	t.Setenv("AWS_SECRET_ACCESS_KEY", "")
-	if err := check(t, uploader.S3{}); err == nil || !strings.HasPrefix(err.Error(), "there are no credentials: ") {
+	if err := check(t); err == nil || !strings.HasPrefix(err.Error(), "there are no credentials: ") {
 		t.Errorf("without credentials: %v", err)
 	}
 	token := filepath.Join(t.TempDir(), "token")
 	t.Setenv("AWS_ROLE_ARN", "arn:aws:iam::123456789012:role/ops")
 	t.Setenv("AWS_WEB_IDENTITY_TOKEN_FILE", token)
-	if err := check(t, uploader.S3{}); err == nil || !strings.HasPrefix(err.Error(), "the credentials cannot be had: ") || !strings.Contains(err.Error(), token) {
+	if err := check(t); err == nil || !strings.HasPrefix(err.Error(), "the credentials cannot be had: ") || !strings.Contains(err.Error(), token) {
 		t.Errorf("without the token: %v", err)
 	}
 }

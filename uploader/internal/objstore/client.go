@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"time"
@@ -125,6 +126,8 @@ func httpClient(cfg Config) *awshttp.BuildableClient {
 type signer struct{ *v4.Signer }
 
 // SignHTTP implements s3.HTTPSignerV4.
+//
+//nolint:revive // as many arguments as the SDK's interface has
 func (s signer) SignHTTP(
 	ctx context.Context, keys aws.Credentials, r *http.Request, payloadHash, service, region string, at time.Time,
 	options ...func(*v4.SignerOptions),
@@ -137,9 +140,7 @@ func (s signer) SignHTTP(
 		}
 	}
 	err := s.Signer.SignHTTP(ctx, keys, r, payloadHash, service, region, at, options...)
-	for name, values := range aside {
-		r.Header[name] = values
-	}
+	maps.Copy(r.Header, aside)
 	return err
 }
 

@@ -5,11 +5,11 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
-	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -120,7 +120,7 @@ func (f *fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if held.sum != "" && strings.EqualFold(r.Header.Get("X-Amz-Checksum-Mode"), "enabled") {
 		w.Header().Set("X-Amz-Checksum-Sha256", held.sum)
 	}
-	w.Header().Set("Content-Length", fmt.Sprint(len(held.body)))
+	w.Header().Set("Content-Length", strconv.Itoa(len(held.body)))
 	if r.Method == http.MethodGet {
 		_, _ = io.WriteString(w, held.body)
 	}
@@ -167,7 +167,7 @@ func signed(r *http.Request, secret string) bool {
 		case "host":
 			value = r.Host
 		case "content-length":
-			value = fmt.Sprint(r.ContentLength)
+			value = strconv.FormatInt(r.ContentLength, 10)
 		}
 		headers.WriteString(name + ":" + strings.TrimSpace(value) + "\n")
 	}
