@@ -44,7 +44,7 @@ func TestMetrics(t *testing.T) {
 	for name, want := range map[string]int{
 		"uploader_queue_depth": 1, "uploader_in_hand": 1, "uploader_received_to_stored_seconds": 1,
 		"uploader_reports_total": 4, "uploader_puts_total": 2, "uploader_put_seconds": 1,
-		"uploader_put_bytes_total": 1, "uploader_errors_total": 20, "uploader_probes_total": 2,
+		"uploader_put_bytes_total": 1, "uploader_errors_total": 22, "uploader_probes_total": 2,
 	} {
 		got, err := testutil.GatherAndCount(reg, name)
 		must(t, err)

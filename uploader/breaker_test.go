@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -14,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/yagi-crash/yagi/pkg/crash"
+	"github.com/yagi-crash/yagi/pkg/layout"
 	"github.com/yagi-crash/yagi/pkg/queue"
 	"github.com/yagi-crash/yagi/pkg/settings"
 	"github.com/yagi-crash/yagi/uploader/internal/objstore"
@@ -92,7 +94,11 @@ func TestBucketTakesNothing(t *testing.T) {
 			failed := r.probes(putFailed)
 			await(t, "more probes have failed", func() bool { return r.probes(putFailed) >= failed+2 })
 			info := w.consumer(0)
-			if n := info.Delivered.Consumer; n != delivered || n > uint64(3*w.cfg.Workers) {
+			most := delivered
+			if trouble.class == objstore.ClassDenied { // one report is tried for each probe
+				most += uint64(r.probes(putFailed) - failed + 1)
+			}
+			if n := info.Delivered.Consumer; n > most || delivered > uint64(3*w.cfg.Workers) {
 				t.Errorf("%d deliveries, and later %d, with %d workers", delivered, n, w.cfg.Workers)
 			}
 			if info.NumPending+uint64(info.NumAckPending) != 40 || info.AckFloor.Stream != 0 {
@@ -105,6 +111,160 @@ func TestBucketTakesNothing(t *testing.T) {
 			w.checkStored(reports)
 		})
 	}
+}
+
+// A store that refuses the probe and nothing else gets the reports all the same, also
+// while one that it refuses keeps coming back.
+func TestProbeAloneIsRefused(t *testing.T) {
+	t.Parallel()
+	for name, no := range map[string]refusalOf{
+		"by a policy":      {403, "AccessDenied"},
+		"for what it is":   {400, "InvalidRequest"},
+		"as an overwrite":  {405, "MethodNotAllowed"},
+		"as locked":        {409, "ObjectLocked"},
+		"as a wrong state": {412, "PreconditionFailed"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, 1)
+			f := w.newFront()
+			bad := w.publish(0, 1)[0]
+			f.onKey(func(key string) *refusalOf {
+				if strings.HasPrefix(key, layout.ProbePrefix) || strings.HasSuffix(key, string(bad.ID)) {
+					return &no
+				}
+				return nil
+			})
+			r := w.run(nil)
+			await(t, "the probe was refused", func() bool { return r.probes(putFailed) > 0 })
+			good := w.publish(0, 100)
+			await(t, "all others are acknowledged", func() bool {
+				info := w.consumer(0)
+				return info.NumPending == 0 && info.NumAckPending <= 1 && r.result(resultStored) == 100
+			})
+			good = append(good, w.publish(0, 100)...)
+			await(t, "all later ones are acknowledged", func() bool { return r.result(resultStored) == 200 })
+			if n := len(w.deadLetters()); n > 1 {
+				t.Errorf("%d dead letters", n)
+			}
+			f.onKey(nil)
+			if len(w.deadLetters()) == 0 {
+				good = append(good, bad)
+				await(t, "that one is acknowledged too", func() bool { return w.drained(0) })
+			}
+			r.heartbeat()
+			r.stop()
+			w.checkStored(good)
+		})
+	}
+}
+
+// A report that fails as a trial is no worse for it.
+func TestTrialsAreNoEvidence(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 1)
+	f := w.newFront()
+	reports := w.publish(0, 2)
+	f.onKey(always(400, "InvalidRequest"))
+	r := w.run(nil)
+	await(t, "many trials", func() bool { return r.probes(putFailed) > 4*enough })
+	if n := len(w.deadLetters()); n != 0 {
+		t.Errorf("%d dead letters", n)
+	}
+	came := 0
+	for _, key := range f.came() {
+		if strings.HasPrefix(key, "v1/dump_names/") {
+			came++
+		}
+	}
+	if came <= enough {
+		t.Errorf("%d trials, which proves nothing", came)
+	}
+	f.onKey(nil)
+	await(t, "all is stored", func() bool { return w.drained(0) })
+	w.checkStored(reports)
+}
+
+// Where nothing may be overwritten, redelivered reports are stored already, and later
+// probes are refused.
+func TestStoreForbidsOverwriting(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 1)
+	f := w.newFront()
+	f.onKey(func(key string) *refusalOf {
+		if slices.Contains(f.went(), key) {
+			return &refusalOf{403, "AccessDenied"}
+		}
+		return nil
+	})
+	r := w.run(nil)
+	var reports []*crash.Sealed
+	for range 3 {
+		report := newReport(t, "dump")
+		again := message(t, report)
+		again.Header.Set(queue.HeaderMsgID, "another-"+string(report.ID))
+		w.send(0, message(t, report))
+		w.send(0, again)
+		reports = append(reports, report)
+		reports = append(reports, w.publish(0, 20)...)
+		await(t, "every report is acknowledged", func() bool { return w.drained(0) })
+		f.close() // an outage, after which the probe may not be written again
+		reports = append(reports, w.publish(0, 5)...)
+		await(t, "the bucket is known to be away", func() bool { return r.breaker.Err() != nil })
+		f.open()
+		await(t, "every report is acknowledged", func() bool { return w.drained(0) })
+	}
+	r.heartbeat()
+	w.checkStored(reports)
+	if n := len(w.deadLetters()); n != 0 {
+		t.Errorf("%d dead letters", n)
+	}
+}
+
+// With nothing but s3:PutObject all is stored, and the heartbeat says so.
+func TestPutIsAllThatIsAllowed(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 1)
+	f := w.newFront()
+	f.onOthers(&refusalOf{403, ""})
+	r := w.run(nil)
+	r.heartbeat()
+	reports := w.publish(0, 5)
+	await(t, "every report is acknowledged", func() bool { return w.drained(0) })
+	r.heartbeat()
+	f.onKey(always(403, "AccessDenied"))
+	reports = append(reports, w.publish(0, 1)...)
+	await(t, "the breaker is open", func() bool { return r.breaker.Err() != nil })
+	r.heartbeat("bucket")
+	f.onKey(nil)
+	await(t, "every report is acknowledged", func() bool { return w.drained(0) })
+	r.heartbeat()
+	w.checkStored(reports)
+}
+
+// Each uploader probes with an object of its own.
+func TestUploadersProbeWithTheirOwnObjects(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 1)
+	f := w.newFront()
+	w.run(nil)
+	w.run(nil)
+	f.onKey(func(key string) *refusalOf {
+		if layout.IsProbe(key) {
+			return nil
+		}
+		return &refusalOf{503, "SlowDown"}
+	})
+	w.publish(0, 40)
+	await(t, "both have probed", func() bool {
+		probes := map[string]bool{}
+		for _, key := range f.went() {
+			probes[key] = probes[key] || layout.IsProbe(key)
+		}
+		return len(probes) == 2
+	})
+	f.onKey(nil)
+	await(t, "every report is acknowledged", func() bool { return w.drained(0) })
 }
 
 // A worker that asked for a report before the bucket was known to take nothing hands
@@ -121,7 +281,7 @@ func TestReportThatWasAskedForBefore(t *testing.T) {
 			info := w.consumer(0)
 			return info.NumWaiting == w.cfg.Workers && info.NumAckPending == 0
 		})
-		f.onKey(always(403, "AccessDenied"))
+		f.onKey(always(403, "InvalidAccessKeyId"))
 		w.publish(0, 1)
 		await(t, "the breaker is open", func() bool { return r.breaker.Err() != nil })
 		late = string(w.publish(0, 1)[0].ID)
@@ -195,7 +355,7 @@ func TestSlowDown(t *testing.T) {
 		if limit > 0 && limit < least.Load() {
 			least.Store(limit)
 		}
-		if limit > bearable && key != objstore.ProbeKey {
+		if limit > bearable && !layout.IsProbe(key) {
 			return &refusalOf{503, "SlowDown"}
 		}
 		return nil

@@ -52,24 +52,12 @@ type Config struct {
 	// BrokenAuth is the user:password that may call /__broken__, which raises
 	// an error on purpose to see it reported. Empty means that nobody may.
 	BrokenAuth settings.Secret `env:"UPLOADER_BROKEN_AUTH"`
-	// S3 overrides what the AWS SDK finds by itself.
+	// S3 is how the bucket is reached.
 	S3 S3
 	// NATS is how the queue is reached.
 	NATS queue.Config
 	// Log is how events are logged.
 	Log telemetry.Config
-}
-
-// S3 is how the bucket is reached. It has no variables of ours: the AWS SDK
-// reads its own (AWS_ENDPOINT_URL_S3, AWS_REGION, AWS_ACCESS_KEY_ID, ...), the
-// shared files, and the role of the pod or the machine. A program that holds
-// several uploaders, or starts its own store, sets the fields; an empty one
-// leaves the choice to the SDK.
-type S3 struct {
-	Endpoint  string // URL of a store that is not AWS
-	Region    string
-	AccessKey string // with SecretKey or not at all
-	SecretKey settings.Secret
 }
 
 // Load reads the configuration from environ (KEY=value, as os.Environ returns

@@ -42,7 +42,7 @@ func (u *Uploader) ruleOf(class string) strikes.Rule {
 	case objstore.ClassRefused: // for what it is, since the same of others is not
 		return strikes.Rule{Strikes: enough, Others: true, ControlAge: u.longEnough}
 	case objstore.ClassDenied, objstore.ClassNoSuchBucket, objstore.ClassTooLarge, objstore.Class5xx,
-		objstore.ClassTimeout, objstore.ClassUnreachable, objstore.ClassOther, classPanic:
+		objstore.ClassTimeout, objstore.ClassUnreachable, objstore.ClassProxy, objstore.ClassConfig, objstore.ClassOther, classPanic:
 		return strikes.Rule{Strikes: enough, Age: u.longEnough, Others: true}
 	}
 	return strikes.Rule{}

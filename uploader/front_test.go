@@ -27,6 +27,7 @@ type front struct {
 	mu      sync.Mutex
 	meddle  func(*http.Request) // called before a PUT goes on; may be nil
 	refuse  func(key string) *refusalOf
+	others  *refusalOf // what is answered to other methods than PUT, if anything
 	lose    func(key string) bool
 	arrived []string // keys, as their PUTs come
 	done    []string // keys, as their PUTs are answered with 200
@@ -72,6 +73,13 @@ func (f *front) close() { _ = f.server.Close() }
 
 func (f *front) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	if r.Method != http.MethodPut {
+		f.mu.Lock()
+		no := f.others
+		f.mu.Unlock()
+		if no != nil {
+			no.answer(rw)
+			return
+		}
 		f.proxy.ServeHTTP(rw, r)
 		return
 	}
@@ -86,8 +94,7 @@ func (f *front) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	if refuse != nil {
 		if no := refuse(key); no != nil {
 			_, _ = io.Copy(io.Discard, r.Body)
-			rw.WriteHeader(no.status)
-			_, _ = fmt.Fprintf(rw, "<Error><Code>%s</Code></Error>", no.code)
+			no.answer(rw)
 			return
 		}
 	}
@@ -120,6 +127,18 @@ func (f *front) onPut(meddle func(*http.Request)) {
 type refusalOf struct {
 	status int
 	code   string
+}
+
+func (no *refusalOf) answer(rw http.ResponseWriter) {
+	rw.WriteHeader(no.status)
+	_, _ = fmt.Fprintf(rw, "<Error><Code>%s</Code></Error>", no.code)
+}
+
+// onOthers has every later request that is no PUT refused, unless no is nil.
+func (f *front) onOthers(no *refusalOf) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.others = no
 }
 
 // onKey has every later PUT refused for which refuse returns something.

@@ -245,7 +245,7 @@ func (w *world) keys() []string {
 			keys = append(keys, aws.ToString(o.Key))
 		}
 	}
-	return slices.DeleteFunc(keys, func(key string) bool { return strings.Contains(key, "probe") })
+	return slices.DeleteFunc(keys, layout.IsProbe)
 }
 
 // remove takes an object out of the bucket.

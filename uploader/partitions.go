@@ -209,7 +209,7 @@ func (u *Uploader) take(ctx context.Context) (jetstream.Msg, error) {
 	return u.pullers.Take(ctx, func(p *queue.Puller) (jetstream.Msg, error) {
 		parts := *u.partitions.Load()
 		switch {
-		case u.breaker.Err() != nil: // since it was this worker's turn
+		case u.breaker.Blocked(): // since it was this worker's turn
 			return nil, nil
 		case len(parts) == 0 || !u.nc.IsConnected():
 			return nil, errNothing

@@ -1,12 +1,14 @@
 package uploader
 
 import (
+	"cmp"
 	"context"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/rs/zerolog"
 
+	"github.com/yagi-crash/yagi/pkg/crash"
 	"github.com/yagi-crash/yagi/pkg/queue"
 	"github.com/yagi-crash/yagi/uploader/internal/objstore"
 )
@@ -34,7 +36,16 @@ func NewReplayer(ctx context.Context, cfg Config, js jetstream.JetStream, waitin
 
 // Probe returns nil when the bucket takes an object: the one that uploaders put when
 // they try it.
-func (r *Replayer) Probe(ctx context.Context) error { return r.u.store.Probe(ctx) }
+// Where that is refused, an object beside those of reports decides.
+func (r *Replayer) Probe(ctx context.Context) error { return r.probe(ctx, crash.RawCrashName) }
+
+func (r *Replayer) probe(ctx context.Context, part string) error {
+	err := r.u.store.Probe(ctx)
+	if objstore.Particular(err) {
+		return r.u.store.Control(ctx, part)
+	}
+	return err
+}
 
 // Store puts the report of a ready message of the stream into the bucket. While
 // the bucket takes nothing at all, or the queue is away, it waits, until ctx ends.
@@ -65,7 +76,7 @@ func (r *Replayer) Store(ctx context.Context, stream string, header nats.Header,
 
 // judge counts a failure unless the bucket takes nothing else either.
 func (r *Replayer) judge(ctx context.Context, v verdict, failures int) int {
-	err := r.u.store.Probe(ctx)
+	err := r.probe(ctx, cmp.Or(v.part, crash.RawCrashName))
 	if err == nil && v.class != objstore.ClassSlowDown {
 		return failures + 1
 	}

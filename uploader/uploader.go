@@ -48,10 +48,10 @@ import (
 
 // store is the bucket. Put returns nil only once the object is there for good,
 // and does no harm when the object is there already. Probe returns nil when Put
-// may be expected to work, which it tries with an object of its own; so does Control,
-// where a part of that name lies. Holds reports whether an object is in the bucket, byte
-// for byte. Check only looks whether the bucket is there.
-type store interface {
+// may be expected to work, which it tries with an object of its own, and Control the
+// same for a Put of one kind of part; Holds reports whether an object is in the bucket,
+// byte for byte; Check goes by what is known, or asks.
+type store interface { //nolint:interfacebloat // one method for each question to a bucket
 	Put(context.Context, layout.Object) error
 	Probe(context.Context) error
 	Control(ctx context.Context, part string) error
@@ -111,15 +111,7 @@ func Listen(ctx context.Context, cfg Config, log zerolog.Logger) (*Uploader, err
 }
 
 func newUploader(ctx context.Context, cfg Config, log zerolog.Logger) (*Uploader, error) {
-	bucket, err := objstore.New(ctx, objstore.Config{
-		Bucket:      cfg.Bucket,
-		Endpoint:    cfg.S3.Endpoint,
-		Region:      cfg.S3.Region,
-		AccessKey:   cfg.S3.AccessKey,
-		SecretKey:   cfg.S3.SecretKey.Reveal(),
-		PutTimeout:  cfg.PutTimeout,
-		Concurrency: cfg.Workers,
-	})
+	bucket, err := objstore.New(ctx, cfg.objstore(log))
 	if err != nil {
 		return nil, err
 	}

@@ -16,9 +16,13 @@ import (
 // hand run under work.
 func (u *Uploader) drain(ctx, work context.Context) {
 	failures := 0
-	for u.breaker.Enter(ctx) == nil {
-		err := u.next(ctx, work)
-		u.breaker.Leave()
+	for {
+		room, err := u.breaker.Enter(ctx)
+		if err != nil {
+			return
+		}
+		err = u.next(ctx, work)
+		room.Leave()
 		if err == nil {
 			failures = 0
 			continue
@@ -85,11 +89,18 @@ func (u *Uploader) handle(ctx context.Context, d *delivery) verdict {
 }
 
 // attempt is process, and burial for a report that will never go through it.
-func (u *Uploader) attempt(ctx context.Context, d *delivery) verdict {
-	if why := u.breaker.Err(); why != nil { // since the report was asked for
+func (u *Uploader) attempt(ctx context.Context, d *delivery) (v verdict) {
+	trial, why := u.breaker.Begin()
+	if why != nil { // since the report was asked for
 		return verdict{}.retry(objstore.Class(why), why)
 	}
-	v := guarded(verdict{}, func() verdict { return u.process(ctx, d.meta.Stream, d.header, d.body) })
+	if trial {
+		defer func() { u.tried(v) }()
+	}
+	v = guarded(verdict{}, func() verdict { return u.process(ctx, d.meta.Stream, d.header, d.body) })
+	if trial && v.part != "" { // which says more about the bucket than about the report
+		return v
+	}
 	if v.err != nil && ctx.Err() == nil && u.hopeless(ctx, v, &d.meta) {
 		v = guarded(v, func() verdict { return u.bury(ctx, d, v) })
 	}

@@ -24,6 +24,7 @@ func configs() []config {
 		{"Intake", "intake/config.go", "Config"},
 		{"Intake: what one report may cost", "intake/internal/breakpad/limits.go", "Limits"},
 		{"Uploader", "uploader/config.go", "Config"},
+		{"Bucket (uploader, crashctl)", "uploader/bucket.go", "S3"},
 		{"Queue (intake, uploader, crashctl)", "pkg/queue/connect.go", "Config"},
 		{"Logging (all programs)", "pkg/telemetry/log.go", "Config"},
 		{"crashctl", "deploy/cmd/crashctl/config.go", "Config"},

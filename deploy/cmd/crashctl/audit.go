@@ -38,6 +38,7 @@ and the bucket:
     S3_BUCKET              its name (required)
     AWS_ENDPOINT_URL_S3, AWS_REGION, AWS_ACCESS_KEY_ID, ...
                            the AWS SDK's own
+    S3_ADDRESSING_STYLE    as the uploader has it
 
 Its NATS user must be allowed to publish to $JS.API.> and to subscribe to _INBOX_ops.>; its access key must be allowed to read objects (s3:GetObject) and to list the bucket, without which S3 denies what it should say is missing.
 
@@ -72,7 +73,7 @@ func (c *auditReports) Run(ctx context.Context, s *session) error {
 	if cfg.Bucket == "" {
 		return errors.New("S3_BUCKET is not set")
 	}
-	b, err := s.bucket(ctx, cfg.Bucket)
+	b, err := s.bucket(ctx, cfg)
 	if err != nil {
 		return err
 	}

@@ -2,6 +2,9 @@ package main
 
 import (
 	"encoding/json"
+	"io"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 
@@ -33,7 +36,7 @@ func TestStatusLooksForTheBucket(t *testing.T) {
 	requireBucketTrouble(t, append(environ, "S3_BUCKET=elsewhere"), queuestatus.Missing, "there is no such bucket")
 	t.Run("wrong key", func(t *testing.T) {
 		t.Setenv("AWS_SECRET_ACCESS_KEY", "wrong")
-		requireBucketTrouble(t, append(environ, "S3_BUCKET=crashes"), queuestatus.Unknown, "the store refuses these credentials (403 Forbidden)")
+		requireBucketTrouble(t, append(environ, "S3_BUCKET=crashes"), queuestatus.Unknown, "the store refuses these credentials (403 SignatureDoesNotMatch)")
 	})
 	if err := store.Stop(); err != nil {
 		t.Fatal(err)
@@ -50,5 +53,24 @@ func requireBucketTrouble(t *testing.T, environ []string, want queuestatus.State
 	}
 	if got.code != exitTrouble || s.Bucket == nil || s.Bucket.State != want || !strings.HasPrefix(s.Bucket.Problem, why) || len(s.Attention) != 1 {
 		t.Errorf("exit code %d, bucket %+v, attention %q, want 1 and %s", got.code, s.Bucket, s.Attention, want)
+	}
+}
+
+// Who may not look at the bucket has learnt nothing bad of it.
+func TestStatusOfABucketThatMayNotBeLookedAt(t *testing.T) {
+	_, environ := applied(t)
+	store := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusForbidden)
+		_, _ = io.WriteString(w, "<Error><Code>AccessDenied</Code></Error>")
+	}))
+	defer store.Close()
+	t.Setenv("AWS_ENDPOINT_URL_S3", store.URL)
+	t.Setenv("AWS_REGION", "us-east-1")
+	t.Setenv("AWS_ACCESS_KEY_ID", "ops")
+	t.Setenv("AWS_SECRET_ACCESS_KEY", "ops-secret")
+	got := crashctl(t, append(environ, "S3_BUCKET=crashes"), "status")
+	requireWords(t, got.out, "bucket        crashes unknown: these credentials may not look at it (s3:ListBucket)")
+	if got.code != 0 {
+		t.Errorf("exit code %d: %s", got.code, got.out)
 	}
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/yagi-crash/yagi/pkg/queue"
 	"github.com/yagi-crash/yagi/pkg/settings"
+	"github.com/yagi-crash/yagi/uploader"
 )
 
 // Config is what crashctl takes from its environment.
@@ -20,6 +21,8 @@ type Config struct {
 	// Bucket is the uploaders' bucket. Without it crashctl status does not look
 	// whether the bucket is there.
 	Bucket string `env:"S3_BUCKET"`
+	// S3 is how it is reached.
+	S3 uploader.S3
 	// IntakeURLs are the addresses of the intakes that clients post to, such as
 	// http://127.0.0.1:8000, several with commas between them. Without one,
 	// crashctl status does not ask whether they can promise reports.

@@ -119,12 +119,12 @@ type bucketReader struct {
 	name string
 }
 
-func openBucket(ctx context.Context, name string) (*bucketReader, error) {
-	if name == "" {
+func openBucket(ctx context.Context, cfg probeConfig) (*bucketReader, error) {
+	if cfg.Bucket == "" {
 		return &bucketReader{}, nil
 	}
-	b, err := lookup.Open(ctx, name, 1) // it is asked again and again anyway
-	return &bucketReader{b, name}, err
+	b, err := lookup.Open(ctx, cfg.S3, cfg.Bucket, 1) // it is asked again and again anyway
+	return &bucketReader{b, cfg.Bucket}, err
 }
 
 func (b *bucketReader) String() string {

@@ -14,6 +14,7 @@ import (
 	"github.com/yagi-crash/yagi/pkg/crash"
 	"github.com/yagi-crash/yagi/pkg/layout"
 	"github.com/yagi-crash/yagi/pkg/settings"
+	"github.com/yagi-crash/yagi/uploader"
 )
 
 type probe struct {
@@ -35,6 +36,9 @@ To look for it in the bucket, it needs these environment variables, as the uploa
     S3_BUCKET              its name (not looked for without)
     AWS_ENDPOINT_URL_S3, AWS_REGION, AWS_ACCESS_KEY_ID, ...
                            the AWS SDK's own; it only reads
+    S3_ADDRESSING_STYLE    as the uploader has it
+
+Its access key must be allowed to read objects (s3:GetObject) and to list the bucket (s3:ListBucket), without which S3 denies what it should say is not there yet.
 
 Exit codes:
 
@@ -54,6 +58,7 @@ Examples:
 // SDK finds the rest.
 type probeConfig struct {
 	Bucket string `env:"S3_BUCKET"`
+	S3     uploader.S3
 }
 
 // Run follows a report on its way, or says that it would.
@@ -69,7 +74,7 @@ func (c *probe) Run(ctx context.Context, s *session) error {
 	if err := settings.Load(s.environ, &cfg); err != nil {
 		return err
 	}
-	bucket, err := openBucket(ctx, cfg.Bucket)
+	bucket, err := openBucket(ctx, cfg)
 	if err != nil {
 		return err
 	}

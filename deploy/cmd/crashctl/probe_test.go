@@ -128,7 +128,7 @@ func TestProbe(t *testing.T) {
 		if code != 0 || len(p.Keys) != 3 || *p.Legs[3].Seconds <= 0 {
 			t.Errorf("exit code %d, %+v", code, p)
 		}
-		b, err := openBucket(t.Context(), "crashes")
+		b, err := openBucket(t.Context(), probeConfig{Bucket: "crashes"})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -172,7 +172,7 @@ func requireLoad(t *testing.T, url string, environ []string) {
 	if err != nil || got.code != 0 {
 		t.Fatalf("%v, %+v", err, got)
 	}
-	b, err := openBucket(t.Context(), "crashes")
+	b, err := openBucket(t.Context(), probeConfig{Bucket: "crashes"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -198,7 +198,7 @@ func requireLoad(t *testing.T, url string, environ []string) {
 // What lies in the bucket is compared, byte for byte.
 func TestProbeComparesTheDump(t *testing.T) {
 	files := startBucket(t)
-	b, err := openBucket(t.Context(), "crashes")
+	b, err := openBucket(t.Context(), probeConfig{Bucket: "crashes"})
 	if err != nil {
 		t.Fatal(err)
 	}

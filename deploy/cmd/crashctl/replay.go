@@ -81,10 +81,12 @@ and the uploader's, since it does the uploader's work:
     S3_BUCKET              the bucket's name (required)
     AWS_ENDPOINT_URL_S3, AWS_REGION, AWS_ACCESS_KEY_ID, ...
                            the AWS SDK's own
+    S3_ADDRESSING_STYLE, S3_CHECKSUM, S3_SSE, S3_SSE_KMS_KEY_ID, S3_ACL,
+    S3_STORAGE_CLASS       as the uploader has them
     UPLOADER_PUT_TIMEOUT, UPLOADER_MEMORY_BUDGET
                            as in README.md
 
-Its NATS user must be allowed to publish to $JS.API.> and $JS.ACK.>, and to subscribe to _INBOX_ops.>.
+Its NATS user must be allowed to publish to $JS.API.> and $JS.ACK.>, and to subscribe to _INBOX_ops.>; its access key must be allowed to put objects (s3:PutObject). With --yes it leaves an object of 64 bytes in the bucket, below v1/probe/, with which it sees whether the bucket takes any.
 
 Exit codes:
 

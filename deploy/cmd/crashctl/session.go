@@ -74,10 +74,10 @@ func complete(streams []string, cfg queue.Config) error {
 const lookups = 3
 
 // bucket returns the bucket once it answers.
-func (s *session) bucket(ctx context.Context, name string) (*lookup.Bucket, error) {
-	b, err := lookup.Open(ctx, name, lookups)
+func (s *session) bucket(ctx context.Context, cfg Config) (*lookup.Bucket, error) {
+	b, err := lookup.Open(ctx, cfg.S3, cfg.Bucket, lookups)
 	if err == nil {
-		err = s.check(ctx, b, name)
+		err = s.check(ctx, b, cfg.Bucket)
 	}
 	return b, err
 }

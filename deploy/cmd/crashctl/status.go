@@ -59,8 +59,9 @@ and, to look for the bucket, as the uploader does:
     S3_BUCKET              its name (not looked for without)
     AWS_ENDPOINT_URL_S3, AWS_REGION, AWS_ACCESS_KEY_ID, ...
                            the AWS SDK's own
+    S3_ADDRESSING_STYLE    as the uploader has it
 
-Its NATS user must be allowed to publish to $JS.API.> and to subscribe to _INBOX_ops.>.
+Its NATS user must be allowed to publish to $JS.API.> and to subscribe to _INBOX_ops.>; to see the bucket, its access key must be allowed to list it (s3:ListBucket). Without that the bucket is unknown, and uploaders alone tell whether it takes reports.
 
 Exit codes:
 
@@ -132,7 +133,7 @@ func (s *session) read(ctx context.Context, js jetstream.JetStream, cfg Config) 
 }
 
 func (c *Config) question() queuestatus.Question {
-	return queuestatus.Question{Monitors: c.MonitorURLs, Bucket: c.Bucket, Intakes: c.IntakeURLs, Uploaders: c.UploaderURLs}
+	return queuestatus.Question{Monitors: c.MonitorURLs, Bucket: c.Bucket, S3: c.S3, Intakes: c.IntakeURLs, Uploaders: c.UploaderURLs}
 }
 
 func printJSON(out io.Writer, s *queuestatus.Status) error {

@@ -72,7 +72,11 @@ func bucket(b *queuestatus.Bucket) string {
 	if b == nil {
 		return "not looked for (S3_BUCKET is not set)"
 	}
-	return b.Name + " " + string(b.State)
+	line := b.Name + " " + string(b.State)
+	if b.Note != "" {
+		line += ": " + b.Note
+	}
+	return line
 }
 
 func intakes(all []queuestatus.Service) string {

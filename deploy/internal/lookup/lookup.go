@@ -2,6 +2,7 @@
 package lookup
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/base64"
@@ -14,15 +15,14 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
-	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 	"github.com/aws/smithy-go"
-	"github.com/aws/smithy-go/logging"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 
 	"github.com/yagi-crash/yagi/pkg/crash"
+	"github.com/yagi-crash/yagi/pkg/layout"
+	"github.com/yagi-crash/yagi/uploader"
 )
 
 const (
@@ -38,6 +38,10 @@ const (
 // know.
 var ErrNoBucket = errors.New("there is no such bucket, or nobody with this access key")
 
+// ErrMayNotLook means that the bucket is there and these credentials may neither look at
+// it nor read its objects, which says nothing about whether they may write some.
+var ErrMayNotLook = errors.New("these credentials may not look at it (s3:ListBucket) nor read its objects (s3:GetObject)")
+
 // ErrNoObject means that the bucket has no object of that key.
 var ErrNoObject = errors.New("no such object")
 
@@ -48,34 +52,64 @@ type Bucket struct {
 	client *s3.Client
 }
 
-// Open returns the bucket without asking for it: the AWS SDK's own variables say
-// where it is. The error is about those. Each question is asked that many times, as
-// long as the store has no proper answer.
-func Open(ctx context.Context, name string, attempts int) (*Bucket, error) {
-	settings, err := config.LoadDefaultConfig(ctx, config.WithRetryMaxAttempts(attempts), config.WithLogger(logging.Nop{}))
+// Open returns the bucket without asking for it, as an uploader with these settings
+// finds it. The error is about those, and about what the AWS SDK reads. Each question is
+// asked that many times at most, as long as the store has no proper answer.
+func Open(ctx context.Context, cfg uploader.S3, name string, attempts int) (*Bucket, error) {
+	client, err := cfg.Client(ctx, name, uploader.Reading{Attempts: attempts, Patience: patience, Connections: connections})
 	if err != nil {
-		return nil, fmt.Errorf("reading the AWS settings: %w", err)
+		return nil, err
 	}
-	client := s3.NewFromConfig(settings, func(o *s3.Options) {
-		o.HTTPClient = awshttp.NewBuildableClient().WithTransportOptions(func(t *http.Transport) {
-			t.ResponseHeaderTimeout = patience
-			t.MaxIdleConnsPerHost = connections
-		})
-		o.UsePathStyle = o.BaseEndpoint != nil
-		// Read says what the bytes are; the SDK would fail over what they should be.
-		o.ResponseChecksumValidation = aws.ResponseChecksumValidationWhenRequired
-	})
 	return &Bucket{name: name, client: client}, nil
 }
 
 // Check returns nil when the bucket is there and lets these credentials in. The error
-// wraps ErrNoBucket, or says why that is not known.
+// wraps ErrNoBucket or ErrMayNotLook, or says why neither is known.
 func (b *Bucket) Check(ctx context.Context) error {
 	_, err := b.client.HeadBucket(ctx, &s3.HeadBucketInput{Bucket: &b.name})
-	if statusOf(err) == http.StatusNotFound {
-		return ErrNoBucket
+	switch statusOf(err) {
+	case http.StatusNotFound:
+		return b.missing()
+	case http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden, http.StatusMethodNotAllowed, http.StatusNotImplemented:
+		return b.checkByReading(ctx) // whose answer has a body, which says why
 	}
 	return plain(err)
+}
+
+// checkByReading asks for an object that is not there.
+func (b *Bucket) checkByReading(ctx context.Context) error {
+	got, err := b.client.GetObject(ctx, &s3.GetObjectInput{Bucket: &b.name, Key: aws.String(layout.ProbePrefix + "none")})
+	if err == nil {
+		_ = got.Body.Close()
+		return nil
+	}
+	switch codeOf(err) {
+	case "NoSuchKey":
+		return nil
+	case "NoSuchBucket":
+		return b.missing()
+	case "AccessDenied":
+		return ErrMayNotLook
+	}
+	return plain(err)
+}
+
+// missing is ErrNoBucket, with a cause that can be seen from here.
+func (b *Bucket) missing() error {
+	endpoint, err := url.Parse(aws.ToString(b.client.Options().BaseEndpoint))
+	if err == nil && (strings.HasPrefix(endpoint.Host, b.name+".") || strings.HasSuffix(endpoint.Path, "/"+b.name)) {
+		return fmt.Errorf("%w: AWS_ENDPOINT_URL_S3 names the bucket already, which belongs into S3_BUCKET alone; "+
+			"uploaders with this endpoint put objects below %s/v1/", ErrNoBucket, b.name)
+	}
+	return ErrNoBucket
+}
+
+// codeOf is that of the store's error document; empty without one.
+func codeOf(err error) string {
+	if api, ok := errors.AsType[smithy.APIError](err); ok {
+		return api.ErrorCode()
+	}
+	return ""
 }
 
 // statusOf is that of the store's answer; 0 without one.
@@ -94,10 +128,12 @@ func plain(err error) error {
 	switch {
 	case err == nil:
 		return nil
-	case strings.Contains(err.Error(), "get credentials"): // the SDK has no error of its own for it
-		return errors.New("there are no credentials: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY are not set, and the machine has none either")
+	case strings.Contains(err.Error(), noCredentials):
+		return withoutCredentials(err)
+	case status == http.StatusForbidden && api != nil && api.ErrorCode() == "AccessDenied":
+		return fmt.Errorf("the store does not allow it to these credentials (%d %s)", status, api.ErrorCode())
 	case status == http.StatusForbidden:
-		return fmt.Errorf("the store refuses these credentials (%d %s)", status, http.StatusText(status))
+		return fmt.Errorf("the store refuses these credentials (%d %s)", status, cmp.Or(codeOf(err), http.StatusText(status)))
 	case status != 0 && api != nil && api.ErrorMessage() != "":
 		return fmt.Errorf("the store answers %d %s: %s", status, api.ErrorCode(), api.ErrorMessage())
 	case status != 0:
@@ -106,6 +142,20 @@ func plain(err error) error {
 		return network.Err // without the URL, which is signed
 	}
 	return err
+}
+
+// noCredentials is in the SDK's errors about finding credentials, for which it has no
+// type.
+const noCredentials = "get credentials: "
+
+// withoutCredentials tells a machine that has none from a role, a token or a file that
+// is named and cannot be used.
+func withoutCredentials(err error) error {
+	_, why, _ := strings.Cut(err.Error(), noCredentials)
+	if strings.Contains(why, "no EC2 IMDS role found") {
+		return errors.New("there are no credentials: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY are not set, and the machine has none either")
+	}
+	return fmt.Errorf("the credentials cannot be had: %s", strings.TrimPrefix(why, "failed to refresh cached credentials, "))
 }
 
 // Recorded returns the SHA-256 of an object as the store noted it when it checked

@@ -63,6 +63,8 @@ func (s *Status) attentionOfOthers() []string {
 	add := func(format string, v ...any) { all = append(all, fmt.Sprintf(format, v...)) }
 	switch b := s.Bucket; {
 	case b == nil || b.Problem == "":
+	case b.State == Missing && s.uploadersAreHealthy():
+		add("bucket %s is not found, and yet uploaders store reports: does their AWS_ENDPOINT_URL_S3 name the bucket already? (%s)", b.Name, b.Problem)
 	case b.State == Missing:
 		add("bucket %s takes no reports: %s", b.Name, b.Problem)
 	default: // uploaders may have other settings
@@ -75,6 +77,17 @@ func (s *Status) attentionOfOthers() []string {
 		all = append(all, u.attention()...)
 	}
 	return all
+}
+
+// uploadersAreHealthy reports whether all uploaders were asked, and none has anything
+// to say about its bucket or another trouble.
+func (s *Status) uploadersAreHealthy() bool {
+	for _, u := range s.Uploaders {
+		if u.Trouble == nil || len(u.Trouble) > 0 {
+			return false
+		}
+	}
+	return len(s.Uploaders) > 0
 }
 
 func (s *Stream) attention() []string {

@@ -50,6 +50,10 @@ func TestAttention(t *testing.T) {
 		"bucket crashes takes no reports: there is no such bucket": func(s *Status) {
 			s.Bucket = &Bucket{Name: "crashes", State: Missing, Problem: "there is no such bucket"}
 		},
+		"bucket crashes is not found, and yet uploaders store reports: does their AWS_ENDPOINT_URL_S3 name the bucket already? (there is no such bucket)": func(s *Status) {
+			s.Bucket = &Bucket{Name: "crashes", State: Missing, Problem: "there is no such bucket"}
+			s.Uploaders = []Uploader{{Service: Service{Trouble: []string{}}}}
+		},
 		"bucket crashes cannot be reached with the AWS settings given here: the store refuses these credentials": func(s *Status) {
 			s.Bucket = &Bucket{Name: "crashes", State: Unknown, Problem: "the store refuses these credentials"}
 		},

@@ -12,6 +12,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/yagi-crash/yagi/pkg/queue"
+	"github.com/yagi-crash/yagi/uploader"
 )
 
 // atOnce bounds how many partitions, or servers, are asked at a time: one that
@@ -26,6 +27,8 @@ type Question struct {
 	Monitors []string
 	// Bucket is the bucket's name; empty: it is not asked about.
 	Bucket string
+	// S3 is how the bucket is reached.
+	S3 uploader.S3
 	// Intakes are the addresses that clients post to, URLs such as
 	// http://127.0.0.1:8000.
 	Intakes []string
@@ -79,7 +82,7 @@ func (s *Status) readOthers(ctx context.Context, q Question) {
 	var asked sync.WaitGroup
 	asked.Go(func() { s.readServices(ctx, q) })
 	if q.Bucket != "" {
-		asked.Go(func() { s.Bucket = readBucket(ctx, q.Bucket) })
+		asked.Go(func() { s.Bucket = readBucket(ctx, q.S3, q.Bucket) })
 	}
 	asked.Wait()
 }

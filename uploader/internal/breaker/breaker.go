@@ -3,7 +3,8 @@
 //
 // A failure alone opens no breaker, however often it is repeated: it may be
 // about one report. It only raises a suspicion, which a probe confirms or not;
-// nobody enters meanwhile. As long as the probe fails, the breaker is open.
+// nobody enters meanwhile. As long as the probe fails, the breaker is open. Where a probe
+// may be what is refused, a trial decides (trial.go).
 package breaker
 
 import (
@@ -20,9 +21,30 @@ type Config struct {
 	Every time.Duration
 	// Most is how many may be inside at a time when all is well.
 	Most int
-	// Judged is told what each probe returned, once Err says so too.
-	Judged func(error)
+	// Judged is told each verdict, and what the probe returned, once Err says so too. It
+	// may be called by Run, and by whoever calls Tried.
+	Judged func(Verdict, error)
+	// Refused reports whether a probe failed although the store answered, and may have
+	// refused the probe alone. Nil means never.
+	Refused func(error) bool
 }
+
+// Verdict is what came out of a probe or a trial.
+type Verdict int
+
+const (
+	// Well means that the probe succeeded: the breaker is closed.
+	Well Verdict = iota
+	// Unwell means that the probe failed: the breaker is open.
+	Unwell
+	// HalfOpen means that the probe was refused: the breaker is open but for trials.
+	HalfOpen
+	// Excused means that the probe was refused, as it was before a trial went well, and
+	// that something went well since the probe before: the breaker stays closed.
+	Excused
+	// Trial means that a trial went well: the breaker is closed.
+	Trial
+)
 
 // Breaker is a breaker. Make one with New and have Run running; its other methods
 // may be called from any number of goroutines.
@@ -34,6 +56,13 @@ type Breaker struct {
 	why     error // the breaker is open; nil: closed
 	probing bool
 	inside  int
+	half    bool          // open, and trials are granted
+	granted bool          // a trial may Begin
+	trying  bool          // a trial has begun
+	seeking bool          // somebody is inside to find something to try
+	excuse  bool          // a trial went well although the probe was refused
+	good    int           // how often something went well since the last probe
+	closed  chan struct{} // holds an element when a trial closed the breaker
 	limit   float64       // how many may be inside
 	target  float64       // up to here limit grows fast
 	cut     time.Time     // when limit was last lowered
@@ -43,7 +72,7 @@ type Breaker struct {
 // New returns a closed breaker that lets Most inside.
 func New(cfg Config) *Breaker {
 	return &Breaker{
-		cfg: cfg, suspect: make(chan struct{}, 1),
+		cfg: cfg, suspect: make(chan struct{}, 1), closed: make(chan struct{}, 1),
 		limit: float64(cfg.Most), target: float64(cfg.Most), changed: make(chan struct{}),
 	}
 }
@@ -60,24 +89,38 @@ func (b *Breaker) Run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		for well := false; !well; {
+		for open := true; open; {
 			b.begin()
 			err := b.cfg.Probe(ctx)
 			if ctx.Err() != nil {
 				return // so the error says nothing about the store
 			}
 			b.judge(err)
-			pause := b.cfg.Every
-			if well = err == nil; well {
-				pause = min(pause, calm)
-			}
-			select {
-			case <-time.After(pause):
-			case <-ctx.Done():
+			if open = b.pause(ctx); ctx.Err() != nil {
 				return
 			}
 		}
 	}
+}
+
+// pause waits until the next probe may run, and reports whether the breaker is open
+// then.
+func (b *Breaker) pause(ctx context.Context) (open bool) {
+	probed := time.Now()
+	every := b.cfg.Every
+	if b.Err() == nil {
+		every = min(every, calm)
+	}
+	select {
+	case <-time.After(every):
+	case <-b.closed:
+		select {
+		case <-time.After(min(b.cfg.Every, calm) - time.Since(probed)):
+		case <-ctx.Done():
+		}
+	case <-ctx.Done():
+	}
+	return b.Err() != nil
 }
 
 // begin keeps everybody out until the verdict.
@@ -90,25 +133,60 @@ func (b *Breaker) begin() {
 // judge is the verdict of a probe.
 func (b *Breaker) judge(err error) {
 	b.mu.Lock()
-	if b.why != nil && err == nil {
-		// Whoever waited comes back, other uploaders too: not all at once.
-		b.limit = 1
+	verdict := b.verdict(err)
+	switch verdict {
+	case Well:
+		b.excuse = false
+		if b.why != nil {
+			b.close()
+		}
+	case Unwell, HalfOpen:
+		b.why, b.half = err, verdict == HalfOpen
+		b.granted = b.half && !b.trying
+	case Excused, Trial: // closed
 	}
-	b.why, b.probing = err, false
+	b.good, b.probing = 0, false
+	select {
+	case <-b.closed: // by a trial during the probe
+	default:
+	}
 	b.wake()
 	b.mu.Unlock()
-	b.cfg.Judged(err)
+	b.cfg.Judged(verdict, err)
 }
 
-// Enter waits until there is room inside; the caller then has to Leave. It returns
+// verdict is that on a probe's error. The caller holds mu.
+func (b *Breaker) verdict(err error) Verdict {
+	switch {
+	case err == nil:
+		return Well
+	case b.cfg.Refused == nil || !b.cfg.Refused(err):
+		return Unwell
+	case b.why == nil && b.excuse && b.good > 0:
+		return Excused
+	}
+	return HalfOpen
+}
+
+// close closes the breaker: not everybody who waited comes back at once, other uploaders
+// too. The caller holds mu.
+func (b *Breaker) close() {
+	b.why, b.half, b.granted, b.limit = nil, false, false, 1
+	b.wake()
+}
+
+// Enter waits until there is room inside; the caller then has to Leave. While the
+// breaker is half-open, one at a time is let in to find something to try. It returns
 // ctx's error when that ends first.
-func (b *Breaker) Enter(ctx context.Context) error {
+func (b *Breaker) Enter(ctx context.Context) (Entry, error) {
 	for ctx.Err() == nil {
 		b.mu.Lock()
-		if b.why == nil && !b.probing && b.inside < int(b.limit) {
+		trial := b.granted && !b.seeking
+		if !b.probing && (trial || b.why == nil && b.inside < int(b.limit)) {
 			b.inside++
+			b.seeking = b.seeking || trial
 			b.mu.Unlock()
-			return nil
+			return Entry{b, trial}, nil
 		}
 		changed := b.changed
 		b.mu.Unlock()
@@ -117,15 +195,7 @@ func (b *Breaker) Enter(ctx context.Context) error {
 		case <-ctx.Done():
 		}
 	}
-	return ctx.Err()
-}
-
-// Leave makes room for another one.
-func (b *Breaker) Leave() {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.inside--
-	b.wake()
+	return Entry{}, ctx.Err()
 }
 
 // wake lets those who wait look again. The caller holds mu.
@@ -158,6 +228,7 @@ func (b *Breaker) Limit() int {
 func (b *Breaker) Succeeded() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	b.good++
 	before := int(b.limit)
 	if b.limit < b.target {
 		b.limit++
@@ -171,8 +242,11 @@ func (b *Breaker) Succeeded() {
 }
 
 // Failed says that something did not go well inside, perhaps for the store's
-// sake: a probe will tell.
+// sake: a probe will tell. While the breaker is open, probes run anyway.
 func (b *Breaker) Failed() {
+	if b.Err() != nil {
+		return
+	}
 	select {
 	case b.suspect <- struct{}{}:
 	default: // there is a suspicion already

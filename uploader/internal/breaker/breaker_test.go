@@ -9,7 +9,10 @@ import (
 	"time"
 )
 
-var errAway = errors.New("away")
+var (
+	errAway    = errors.New("away")
+	errRefused = errors.New("refused")
+)
 
 // shop is a store that can be away, behind a breaker.
 type shop struct {
@@ -20,6 +23,9 @@ type shop struct {
 	slow   time.Duration
 	probes int
 	judged error
+
+	verdict Verdict
+	last    Entry
 }
 
 // pass lets time pass in a bubble, where that takes none.
@@ -28,11 +34,15 @@ func pass(d time.Duration) { <-time.After(d) }
 func open(t *testing.T, most int) *shop {
 	t.Helper()
 	s := &shop{}
-	s.Breaker = New(Config{Probe: s.probe, Every: 5 * time.Second, Most: most, Judged: func(err error) {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		s.judged = err
-	}})
+	s.Breaker = New(Config{
+		Probe: s.probe, Every: 5 * time.Second, Most: most,
+		Refused: func(err error) bool { return errors.Is(err, errRefused) },
+		Judged: func(v Verdict, err error) {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			s.verdict, s.judged = v, err
+		},
+	})
 	ctx, end := context.WithCancel(t.Context())
 	var running sync.WaitGroup
 	running.Go(func() { s.Run(ctx) })
@@ -66,7 +76,11 @@ func (s *shop) entered(t *testing.T) bool {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Nanosecond)
 	defer cancel()
-	return s.Enter(ctx) == nil
+	room, err := s.Enter(ctx)
+	if err == nil {
+		s.last = room
+	}
+	return err == nil
 }
 
 func TestOpensAndClosesByTheProbeAlone(t *testing.T) {
@@ -96,7 +110,10 @@ func TestOpensAndClosesByTheProbeAlone(t *testing.T) {
 		}
 		s.set(nil)
 		waiting := make(chan error)
-		go func() { waiting <- s.Enter(t.Context()) }()
+		go func() {
+			_, err := s.Enter(t.Context())
+			waiting <- err
+		}()
 		if err := <-waiting; err != nil {
 			t.Error(err)
 		}
@@ -166,7 +183,7 @@ func TestLessWhenTheStoreAsksForIt(t *testing.T) {
 		if s.entered(t) {
 			t.Error("more than 8 are let inside")
 		}
-		s.Leave()
+		s.last.Leave()
 		if !s.entered(t) {
 			t.Error("one left, and none may enter")
 		}
@@ -200,7 +217,7 @@ func TestEnterEndsWithItsContext(t *testing.T) {
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		if err := s.Enter(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		if _, err := s.Enter(ctx); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("Enter returned %v", err)
 		}
 	})

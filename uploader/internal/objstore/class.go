@@ -9,14 +9,17 @@ import (
 	"syscall"
 
 	"github.com/aws/smithy-go"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
 )
 
 // What an error of a Store is about (Class). The list is closed: metrics count
 // by it.
 const (
-	ClassUnreachable  = "unreachable"    // no connection, or it broke
+	ClassUnreachable  = "unreachable"    // no connection, or it broke, or the body did not arrive whole
 	ClassTimeout      = "timeout"        // no answer in time
+	ClassProxy        = "proxy"          // an answer that is not S3's, below 500
 	ClassDenied       = "denied"         // credentials or permissions
+	ClassConfig       = "config"         // settings that this store, or this bucket, does not take
 	ClassNoSuchBucket = "no_such_bucket" // the bucket does not exist
 	ClassSlowDown     = "slow_down"      // the store asks for less
 	ClassDigest       = "digest"         // the body is not what its SHA-256 says
@@ -30,7 +33,7 @@ const (
 // Classes lists every class.
 func Classes() []string {
 	return []string{
-		ClassUnreachable, ClassTimeout, ClassDenied, ClassNoSuchBucket,
+		ClassUnreachable, ClassTimeout, ClassProxy, ClassDenied, ClassConfig, ClassNoSuchBucket,
 		ClassSlowDown, ClassDigest, ClassTooLarge, ClassNoRoom, ClassRefused, Class5xx, ClassOther,
 	}
 }
@@ -39,30 +42,82 @@ func Classes() []string {
 // first (https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html),
 // then the status, which is all that a HEAD gets, then the connection.
 func Class(err error) string {
-	if api, ok := errors.AsType[smithy.APIError](err); ok {
-		if class := classOfCode(api.ErrorCode()); class != "" {
-			return class
-		}
+	if class := classOfCode(codeOf(err)); class != "" {
+		return class
 	}
-	if class := classOfStatus(statusOf(err)); class != "" {
+	if settingOf(err) != "" {
+		return ClassConfig
+	}
+	if class := classOfStatus(statusOf(err), isForeign(err)); class != "" {
 		return class
 	}
 	return classOfConnection(err)
 }
 
-// codeNoSuchBucket is how S3 tells a missing bucket from a missing object.
-const codeNoSuchBucket = "NoSuchBucket"
+// Particular reports whether the store answered, and what it refuses may be the one
+// object that was put: its key, or its being there already. What is wrong with a
+// connection, with a key, with the bucket, or with the settings is the trouble of all.
+func Particular(err error) bool {
+	switch codeOf(err) {
+	case "InvalidAccessKeyId", "SignatureDoesNotMatch", "RequestTimeTooSkewed", "InvalidSecurity",
+		"AllAccessDisabled", "AccountProblem", "NotSignedUp":
+		return false // with status 403, as AccessDenied has
+	}
+	status := statusOf(err)
+	if status < http.StatusBadRequest || status >= http.StatusInternalServerError {
+		return false
+	}
+	switch Class(err) {
+	case ClassDenied:
+		return status != http.StatusBadRequest && status != http.StatusNotFound // codes about credentials
+	case ClassRefused, ClassTooLarge, ClassNoRoom, ClassOther, ClassProxy:
+		return true
+	}
+	return false
+}
+
+const (
+	// codeNoSuchBucket is how S3 tells a missing bucket from a missing object.
+	codeNoSuchBucket = "NoSuchBucket"
+	// codeIncompleteBody means that the connection lost some of the body.
+	codeIncompleteBody = "IncompleteBody"
+)
+
+// codeOf returns the code of the store's error document, and "" without one.
+func codeOf(err error) string {
+	if api, ok := errors.AsType[smithy.APIError](err); ok && !isForeign(err) {
+		return api.ErrorCode()
+	}
+	return ""
+}
+
+// statusOf returns the HTTP status that an error is about, and 0 when nobody
+// answered.
+func statusOf(err error) int {
+	if response, ok := errors.AsType[*smithyhttp.ResponseError](err); ok {
+		return response.HTTPStatusCode()
+	}
+	return 0
+}
+
+// isForeign reports whether the answer was not a store's.
+func isForeign(err error) bool {
+	response, ok := errors.AsType[*smithyhttp.ResponseError](err)
+	return ok && response.Response != nil && response.Response.Header.Get(headerForeign) != ""
+}
 
 func classOfCode(code string) string {
 	switch code {
 	case "BadDigest", "InvalidDigest", "XAmzContentSHA256Mismatch", "XAmzContentChecksumMismatch":
 		return ClassDigest
-	case "ExpiredToken", "InvalidToken", "TokenRefreshRequired", "AuthorizationHeaderMalformed", // with status 400
+	case "ExpiredToken", "InvalidToken", "TokenRefreshRequired", // with status 400
 		"XAdminUserNotFound": // versitygw, with status 404
 		return ClassDenied
 	case codeNoSuchBucket:
 		return ClassNoSuchBucket
-	case "SlowDown", "RequestLimitExceeded", "Throttling", "ThrottlingException", "TooManyRequests":
+	case "NoSuchKey", "NoSuchUpload": // with status 404, to a PUT: a state of the store
+		return ClassOther
+	case "SlowDown", "RequestLimitExceeded", "Throttling", "ThrottlingException", "TooManyRequests", "KMS.ThrottlingException":
 		return ClassSlowDown
 	case "EntityTooLarge":
 		return ClassTooLarge
@@ -70,24 +125,34 @@ func classOfCode(code string) string {
 		return ClassNoRoom
 	case "RequestTimeout":
 		return ClassTimeout
+	case codeIncompleteBody:
+		return ClassUnreachable
+	case "KMS.KMSInternalException", "KMS.DependencyTimeoutException", "KMS.KeyUnavailableException":
+		return Class5xx
 	}
 	return ""
 }
 
-func classOfStatus(status int) string {
+func classOfStatus(status int, foreign bool) string {
 	switch {
 	case status == http.StatusUnauthorized || status == http.StatusForbidden:
 		return ClassDenied
-	case status == http.StatusNotFound:
-		return ClassNoSuchBucket // the only thing that a PUT or a HEAD of the bucket can miss
 	case status == http.StatusRequestEntityTooLarge:
 		return ClassTooLarge
 	case status == http.StatusInsufficientStorage:
 		return ClassNoRoom
 	case status == http.StatusTooManyRequests:
 		return ClassSlowDown
+	case status == http.StatusRequestTimeout:
+		return ClassTimeout
 	case status >= http.StatusInternalServerError:
 		return Class5xx
+	case status == http.StatusMovedPermanently || status == http.StatusTemporaryRedirect || status == http.StatusPermanentRedirect:
+		return ClassConfig // another region's bucket, or http where https is wanted
+	case status > 0 && foreign:
+		return ClassProxy
+	case status == http.StatusNotFound:
+		return ClassNoSuchBucket // the only thing that a PUT or a HEAD of the bucket can miss
 	case status == http.StatusBadRequest:
 		return ClassRefused
 	case status > http.StatusBadRequest: // 405, 409 and 412, for example: a state of the store

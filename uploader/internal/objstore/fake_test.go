@@ -5,11 +5,11 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
-	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -37,7 +37,8 @@ type fake struct {
 // stored is an object of the store.
 type stored struct{ body, sum, kind string }
 
-// answer is a refusal. Without a code it has no S3 document.
+// answer is a refusal. Without a code it has no S3 document; behind the code may be
+// a message.
 type answer struct {
 	status int
 	code   string
@@ -119,7 +120,7 @@ func (f *fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if held.sum != "" && strings.EqualFold(r.Header.Get("X-Amz-Checksum-Mode"), "enabled") {
 		w.Header().Set("X-Amz-Checksum-Sha256", held.sum)
 	}
-	w.Header().Set("Content-Length", fmt.Sprint(len(held.body)))
+	w.Header().Set("Content-Length", strconv.Itoa(len(held.body)))
 	if r.Method == http.MethodGet {
 		_, _ = io.WriteString(w, held.body)
 	}
@@ -129,7 +130,8 @@ func (a *answer) document() string {
 	if a.code == "" {
 		return "<html><body>" + http.StatusText(a.status) + "</body></html>"
 	}
-	return "<Error><Code>" + a.code + "</Code><Message>no</Message></Error>"
+	code, message, _ := strings.Cut(a.code, " ")
+	return "<Error><Code>" + code + "</Code><Message>" + message + "</Message></Error>"
 }
 
 func (f *fake) refuse(r *http.Request, body []byte) *answer {
@@ -165,7 +167,7 @@ func signed(r *http.Request, secret string) bool {
 		case "host":
 			value = r.Host
 		case "content-length":
-			value = fmt.Sprint(r.ContentLength)
+			value = strconv.FormatInt(r.ContentLength, 10)
 		}
 		headers.WriteString(name + ":" + strings.TrimSpace(value) + "\n")
 	}

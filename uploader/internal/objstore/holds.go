@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/base64"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -13,8 +12,6 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
-	"github.com/aws/smithy-go"
-	smithyhttp "github.com/aws/smithy-go/transport/http"
 
 	"github.com/yagi-crash/yagi/pkg/crash"
 	"github.com/yagi-crash/yagi/pkg/layout"
@@ -29,7 +26,7 @@ func (s *Store) Holds(ctx context.Context, o layout.Object) (bool, error) {
 	defer cancel()
 	holds, err := s.holds(ctx, o)
 	if err != nil {
-		return false, fmt.Errorf("comparing %s: %w", o.Key, err)
+		return false, fmt.Errorf("comparing %s: %w%s", o.Key, err, hint(err))
 	}
 	return holds, nil
 }
@@ -57,10 +54,10 @@ func (s *Store) holds(ctx context.Context, o layout.Object) (bool, error) {
 // reads is Holds by the object's bytes.
 func (s *Store) reads(ctx context.Context, o layout.Object) (bool, error) {
 	got, err := s.client.Load().GetObject(ctx, &s3.GetObjectInput{Bucket: &s.cfg.Bucket, Key: &o.Key})
-	if api, ok := errors.AsType[smithy.APIError](err); ok && statusOf(err) == http.StatusNotFound && api.ErrorCode() != codeNoSuchBucket {
+	switch {
+	case statusOf(err) == http.StatusNotFound && codeOf(err) == "NoSuchKey":
 		return false, nil
-	}
-	if err != nil {
+	case err != nil:
 		return false, err
 	}
 	defer func() { _ = got.Body.Close() }()
@@ -76,13 +73,4 @@ func (s *Store) reads(ctx context.Context, o layout.Object) (bool, error) {
 func (s *Store) bound(ctx context.Context, size int64) (context.Context, context.CancelFunc) {
 	most := s.cfg.PutTimeout + time.Duration(size)*time.Second/minRate
 	return context.WithTimeoutCause(ctx, most, errSilent{"has not answered", most.Round(100 * time.Millisecond)})
-}
-
-// statusOf returns the HTTP status that an error is about, and 0 when the store did
-// not answer.
-func statusOf(err error) int {
-	if response, ok := errors.AsType[*smithyhttp.ResponseError](err); ok {
-		return response.HTTPStatusCode()
-	}
-	return 0
 }

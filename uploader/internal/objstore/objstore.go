@@ -14,32 +14,20 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"sync/atomic"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
-	"github.com/aws/aws-sdk-go-v2/config"
-	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 	"github.com/aws/smithy-go/middleware"
+	"github.com/rs/zerolog"
 
 	"github.com/yagi-crash/yagi/pkg/crash"
 	"github.com/yagi-crash/yagi/pkg/layout"
-)
-
-const (
-	// attempts bridge a connection that broke or one busy server. Whatever
-	// takes longer is for the queue to wait out, which survives a restart.
-	attempts = 2
-	// maxBackoff is between the two attempts.
-	maxBackoff = time.Second
-	// dialTimeout leaves room for a second attempt at another address.
-	dialTimeout = 5 * time.Second
 )
 
 // Config says which bucket, and how to reach it. What is empty here, the AWS
@@ -47,17 +35,30 @@ const (
 // the machine's role.
 type Config struct {
 	Bucket string
-	// Endpoint is the URL of a store that is not AWS; its buckets are addressed
-	// by path.
+	// Endpoint is the URL of a store that is not AWS.
 	Endpoint string
 	Region   string
 	// AccessKey and SecretKey are used together, or not at all.
 	AccessKey, SecretKey string
+	// Addressing is one of AddressAuto (and empty), AddressPath and AddressVirtual.
+	Addressing string
+	// Checksum is ChecksumSHA256 (and empty) or ChecksumNone.
+	Checksum string
+	// SSE, KMSKey, ACL and StorageClass are sent with each object as they are; empty
+	// ones are not.
+	SSE, KMSKey, ACL, StorageClass string
 	// PutTimeout is how long a Put may go without progress; for an object of no
 	// size that is all of it, its second attempt included.
 	PutTimeout time.Duration
+	// HeaderTimeout is how long the store may take to begin its answer; 0 means as
+	// long as the context.
+	HeaderTimeout time.Duration
+	// Attempts is how often a request is made at most; 0 means twice.
+	Attempts int
 	// Concurrency is how many Puts run at a time; as many connections are kept.
 	Concurrency int
+	// Log gets the SDK's warnings.
+	Log zerolog.Logger
 }
 
 // minRate is how fast an object has to go on the whole, in bytes a second.
@@ -65,85 +66,64 @@ const minRate = 64 << 10
 
 // Store is a bucket. Its methods may be called from any number of goroutines.
 type Store struct {
-	cfg     Config
-	control atomic.Pointer[string] // names the objects that Control puts
-	http    *awshttp.BuildableClient
-	client  atomic.Pointer[s3.Client]
+	cfg      Config
+	instance string                 // names the object that Probe puts
+	control  atomic.Pointer[string] // names the objects that Control puts
+	http     *awshttp.BuildableClient
+	client   atomic.Pointer[s3.Client]
+	evidence *evidence
+
+	// noExpect is true once an Expect: 100-continue was refused (417).
+	noExpect atomic.Bool
 }
 
 // New returns the store without calling it: a store that is away is for Put and
-// Probe to report. The error is about settings that the SDK cannot read.
+// Probe to report. The error is Client's.
 func New(ctx context.Context, cfg Config) (*Store, error) {
-	s := &Store{cfg: cfg, http: httpClient(cfg)}
-	instance := newInstance()
-	s.control.Store(&instance)
+	s := &Store{cfg: cfg, instance: newInstance(), http: httpClient(cfg), evidence: newEvidence()}
+	s.control.Store(&s.instance)
 	return s, s.load(ctx)
 }
 
 // load reads the settings, again if need be: the SDK keeps the keys of a shared
 // file as it found them.
 func (s *Store) load(ctx context.Context) error {
-	loaded, err := config.LoadDefaultConfig(ctx, s.loadOptions()...)
-	if err != nil {
-		return fmt.Errorf("reading the AWS settings: %w", err)
+	client, err := newClient(ctx, s.cfg, s.http)
+	if err == nil {
+		s.client.Store(client)
 	}
-	s.client.Store(s3.NewFromConfig(loaded, func(o *s3.Options) {
-		if s.cfg.Endpoint != "" {
-			o.BaseEndpoint = &s.cfg.Endpoint
+	return err
+}
+
+// Put returns nil once the object is in the bucket, byte for byte: also when the store
+// refuses to overwrite it and it is the same. Class classifies the errors.
+func (s *Store) Put(ctx context.Context, o layout.Object) error {
+	err := s.put(ctx, o)
+	switch {
+	case err == nil:
+		s.evidence.stored.Store(time.Now().UnixNano())
+		return nil
+	case ctx.Err() != nil:
+		return err
+	}
+	if Particular(err) {
+		if held, _ := s.Holds(ctx, o); held { // without that, the refusal stands
+			return nil
 		}
-		// Stores other than AWS rarely have a host name for each bucket.
-		o.UsePathStyle = o.BaseEndpoint != nil
-		// The SDK's own checksum would be a second one, in a trailer that
-		// other stores do not read.
-		o.RequestChecksumCalculation = aws.RequestChecksumCalculationWhenRequired
-		// Holds compares by itself.
-		o.ResponseChecksumValidation = aws.ResponseChecksumValidationWhenRequired
-		o.Retryer = retry.NewStandard(func(o *retry.StandardOptions) {
-			o.MaxAttempts = attempts
-			o.MaxBackoff = maxBackoff
-		})
-		o.APIOptions = append(o.APIOptions, signGivenHash)
-	}))
-	return nil
-}
-
-func (s *Store) loadOptions() []func(*config.LoadOptions) error {
-	options := []func(*config.LoadOptions) error{config.WithHTTPClient(s.http)}
-	if s.cfg.Region != "" {
-		options = append(options, config.WithRegion(s.cfg.Region))
 	}
-	if s.cfg.AccessKey != "" {
-		given := credentials.NewStaticCredentialsProvider(s.cfg.AccessKey, s.cfg.SecretKey, "")
-		options = append(options, config.WithCredentialsProvider(given))
-	}
-	return options
+	s.evidence.failed.Store(time.Now().UnixNano())
+	return err
 }
 
-// httpClient keeps a connection for every worker; the SDK's default of ten
-// would make the others dial for each object.
-func httpClient(cfg Config) *awshttp.BuildableClient {
-	return awshttp.NewBuildableClient().
-		WithDialerOptions(func(d *net.Dialer) { d.Timeout = dialTimeout }).
-		WithTransportOptions(func(t *http.Transport) {
-			t.MaxIdleConns = cfg.Concurrency
-			t.MaxIdleConnsPerHost = cfg.Concurrency
-		})
-}
-
-// Put returns nil once the object is in the bucket, byte for byte. Class tells
-// what an error is about.
-func (s *Store) Put(ctx context.Context, o layout.Object) error { return s.put(ctx, o) }
-
+// put is Put without a second look at a refusal.
 func (s *Store) put(outer context.Context, o layout.Object) error {
 	ctx, body, stop := s.watch(outer, o.Part)
 	defer stop()
-	put, err := s.client.Load().PutObject(ctx, &s3.PutObjectInput{
-		Bucket:         &s.cfg.Bucket,
-		Key:            &o.Key,
-		Body:           body,
-		ContentType:    &o.ContentType,
-		ChecksumSHA256: aws.String(base64.StdEncoding.EncodeToString(o.Part.SHA256[:])),
-	})
+	put, err := s.client.Load().PutObject(ctx, s.input(o, body), s.options(o.Part.SHA256))
+	if statusOf(err) == http.StatusExpectationFailed && !s.noExpect.Swap(true) { // RFC 9110, section 10.1.1
+		_, _ = body.Seek(0, io.SeekStart) // which a section of a part can
+		put, err = s.client.Load().PutObject(ctx, s.input(o, body), s.options(o.Part.SHA256))
+	}
 	if err == nil && aws.ToString(put.ETag) == "" {
 		err = errNoETag
 	}
@@ -151,9 +131,47 @@ func (s *Store) put(outer context.Context, o layout.Object) error {
 		err = fmt.Errorf("%w: %w", cause, err)
 	}
 	if err != nil {
-		return fmt.Errorf("putting %s: %w", o.Key, err)
+		return fmt.Errorf("putting %s: %w%s", o.Key, err, hint(err))
 	}
 	return nil
+}
+
+func (s *Store) input(o layout.Object, body io.Reader) *s3.PutObjectInput {
+	in := &s3.PutObjectInput{
+		Bucket:               &s.cfg.Bucket,
+		Key:                  &o.Key,
+		Body:                 body,
+		ContentType:          &o.ContentType,
+		ServerSideEncryption: types.ServerSideEncryption(s.cfg.SSE),
+		ACL:                  types.ObjectCannedACL(s.cfg.ACL),
+		StorageClass:         types.StorageClass(s.cfg.StorageClass),
+	}
+	if s.cfg.KMSKey != "" {
+		in.SSEKMSKeyId = &s.cfg.KMSKey
+	}
+	if s.cfg.Checksum != ChecksumNone {
+		in.ChecksumSHA256 = aws.String(base64.StdEncoding.EncodeToString(o.Part.SHA256[:]))
+	}
+	return in
+}
+
+// options has the SDK sign sum as the hash of the payload. The SDK would otherwise read
+// the body once more to hash it, or over TLS not sign it at all; either way the store
+// could not tell that the body is not what intake received.
+func (s *Store) options(sum crash.Digest) func(*s3.Options) {
+	sign := middleware.InitializeMiddlewareFunc("SignGivenHash", func(
+		ctx context.Context, in middleware.InitializeInput, next middleware.InitializeHandler,
+	) (middleware.InitializeOutput, middleware.Metadata, error) {
+		return next.HandleInitialize(v4.SetPayloadHash(ctx, hex.EncodeToString(sum[:])), in)
+	})
+	return func(o *s3.Options) {
+		o.APIOptions = append(o.APIOptions, func(stack *middleware.Stack) error {
+			return stack.Initialize.Add(sign, middleware.Before)
+		})
+		if s.noExpect.Load() {
+			o.ContinueHeaderThresholdBytes = -1
+		}
+	}
 }
 
 // errNoETag means that it was not a store that answered 200, but something in front of
@@ -203,34 +221,4 @@ func (w *watched) Read(p []byte) (int, error) {
 	n, err := w.ReadSeeker.Read(p)
 	w.read(err != nil)
 	return n, err
-}
-
-// Check returns nil when the bucket is there and lets these credentials in. It
-// does not tell whether it would take a Put.
-func (s *Store) Check(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, s.cfg.PutTimeout)
-	defer cancel()
-	if _, err := s.client.Load().HeadBucket(ctx, &s3.HeadBucketInput{Bucket: &s.cfg.Bucket}); err != nil {
-		return fmt.Errorf("looking at bucket %s: %w", s.cfg.Bucket, err)
-	}
-	return nil
-}
-
-// signGivenHash makes the SDK sign a PutObject's ChecksumSHA256 as the hash of
-// the payload. The SDK would otherwise read the body once more to hash it, or
-// over TLS not sign it at all; either way the store could not tell that the
-// body is not what intake received.
-func signGivenHash(stack *middleware.Stack) error {
-	return stack.Initialize.Add(middleware.InitializeMiddlewareFunc("SignGivenHash", func(
-		ctx context.Context, in middleware.InitializeInput, next middleware.InitializeHandler,
-	) (middleware.InitializeOutput, middleware.Metadata, error) {
-		if put, ok := in.Parameters.(*s3.PutObjectInput); ok {
-			sum, err := base64.StdEncoding.DecodeString(aws.ToString(put.ChecksumSHA256))
-			if err != nil {
-				return middleware.InitializeOutput{}, middleware.Metadata{}, fmt.Errorf("reading the given SHA-256: %w", err)
-			}
-			ctx = v4.SetPayloadHash(ctx, hex.EncodeToString(sum))
-		}
-		return next.HandleInitialize(ctx, in)
-	}), middleware.Before)
 }

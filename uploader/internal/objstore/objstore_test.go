@@ -13,6 +13,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -71,14 +72,31 @@ func object(key, body string) layout.Object {
 	return layout.Object{Key: key, ContentType: "text/plain", Part: crash.NewPart(key, []byte(body), crash.Sum([]byte(body)))}
 }
 
-// read returns an object as somebody else's client sees it.
-func read(t *testing.T, key string) (body, contentType string) {
-	t.Helper()
-	client := s3.New(s3.Options{
+// client is somebody else's.
+func client() *s3.Client {
+	return s3.New(s3.Options{
 		Region: "us-east-1", BaseEndpoint: &endpoint, UsePathStyle: true,
 		Credentials: credentials.NewStaticCredentialsProvider("test", "test-secret", ""),
 	})
-	got, err := client.GetObject(t.Context(), &s3.GetObjectInput{Bucket: aws.String("crashes"), Key: &key})
+}
+
+// keys lists the keys below a prefix.
+func keys(t *testing.T, prefix string) (keys []string) {
+	t.Helper()
+	list, err := client().ListObjectsV2(t.Context(), &s3.ListObjectsV2Input{Bucket: aws.String("crashes"), Prefix: &prefix})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, o := range list.Contents {
+		keys = append(keys, aws.ToString(o.Key))
+	}
+	return keys
+}
+
+// read returns an object as somebody else's client sees it.
+func read(t *testing.T, key string) (body, contentType string) {
+	t.Helper()
+	got, err := client().GetObject(t.Context(), &s3.GetObjectInput{Bucket: aws.String("crashes"), Key: &key})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -372,6 +390,7 @@ func TestProbeReadsTheSettingsAgain(t *testing.T) {
 	cfg := config()
 	cfg.AccessKey, cfg.SecretKey = "", ""
 	store := open(t, cfg)
+	others := keys(t, layout.ProbePrefix)
 	if err := store.Probe(t.Context()); objstore.Class(err) != objstore.ClassDenied {
 		t.Fatalf("with a wrong key the probe returned %v", err)
 	}
@@ -382,7 +401,11 @@ func TestProbeReadsTheSettingsAgain(t *testing.T) {
 	if err := store.Probe(t.Context()); err != nil {
 		t.Errorf("with the right key: %v", err)
 	}
-	if body, _ := read(t, objstore.ProbeKey); !strings.Contains(body, "Yagi") {
+	probes := slices.DeleteFunc(keys(t, layout.ProbePrefix), func(key string) bool { return slices.Contains(others, key) })
+	if len(probes) != 1 {
+		t.Fatalf("the probes have put %q, want one object", probes)
+	}
+	if body, _ := read(t, probes[0]); !strings.Contains(body, "Yagi") {
 		t.Errorf("the probe has put %q", body)
 	}
 }

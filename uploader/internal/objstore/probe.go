@@ -19,15 +19,11 @@ const (
 	controlText = "Yagi puts this object to see whether the bucket takes objects of this kind.\n"
 )
 
-// ProbeKey is the object that Probe puts. It lies where reports lie, so that
-// whoever may put those may put it, and no report has that key: there, the last
-// part of a key is an id.
-const ProbeKey = "v1/probe/yagi"
-
-// Probe puts an object that says what it is, the same one each time. When the
-// store refuses it, the AWS settings are read again for whatever comes next.
+// Probe puts an object that says what it is, under the store's own key below
+// layout.ProbePrefix. When the store refuses it, the AWS settings are read again for
+// whatever follows.
 func (s *Store) Probe(ctx context.Context) error {
-	err := s.put(ctx, text(ProbeKey, probeText))
+	err := s.put(ctx, text(layout.Probe(s.instance), probeText))
 	if err == nil {
 		return nil
 	}
