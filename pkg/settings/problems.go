@@ -2,7 +2,6 @@ package settings
 
 import (
 	"cmp"
-	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -72,7 +71,7 @@ func isAddr(addr string) bool {
 
 // portOf reads a number, or a name in /etc/services.
 func portOf(port string) (int, bool) {
-	n, err := net.DefaultResolver.LookupPort(context.Background(), "tcp", port) // asks no server
+	n, err := net.LookupPort("tcp", port) //nolint:noctx // it asks no server
 	return n, err == nil
 }
 

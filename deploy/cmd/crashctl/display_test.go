@@ -74,8 +74,16 @@ func TestHostileDeadLetters(t *testing.T) {
 	}
 	dir := t.TempDir()
 	for _, args := range [][]string{
-		{"dead", "list"}, {"dead", "list", "--json"}, {"dead", "show", "--all"}, {"dead", "save", "--all", "--dir", dir}, {"dead", "requeue", "--all"}, {"dead", "drop", "--all"},
-		{"dead", "show", "--class", hostile}, {"dead", "show", hostile}, {"status"}, {"status", "--json"},
+		{"dead", "list"},
+		{"dead", "list", "--json"},
+		{"dead", "show", "--all"},
+		{"dead", "save", "--all", "--dir", dir},
+		{"dead", "requeue", "--all"},
+		{"dead", "drop", "--all"},
+		{"dead", "show", "--class", hostile},
+		{"dead", "show", hostile},
+		{"status"},
+		{"status", "--json"},
 	} {
 		got := crashctl(t, environ, args...)
 		requireHarmless(t, strings.Join(args, " "), got.out)
@@ -153,8 +161,16 @@ func TestHostileAnswers(t *testing.T) {
 	}
 	publish(t, js, 0, 100)
 	for _, args := range [][]string{
-		{"status"}, {"status", "--json"}, {"audit", "--since", "1h"}, {"probe", "--yes", "--url", answers.URL}, {"load", "--url", answers.URL, "--count", "1"},
-		{"rules", "check", hostile}, {"load", "--url", "http://" + hostile}, {"audit", "--since", hostile}, {hostile}, {"audit", "--since", "1h", "--ledger", "/dev/null" + hostile},
+		{"status"},
+		{"status", "--json"},
+		{"audit", "--since", "1h"},
+		{"probe", "--yes", "--url", answers.URL},
+		{"load", "--url", answers.URL, "--count", "1"},
+		{"rules", "check", hostile},
+		{"load", "--url", "http://" + hostile},
+		{"audit", "--since", hostile},
+		{hostile},
+		{"audit", "--since", "1h", "--ledger", "/dev/null" + hostile},
 	} {
 		got := crashctl(t, environ, args...)
 		requireHarmless(t, strings.Join(args, " "), got.out)

@@ -113,7 +113,7 @@ func writeStep(b *strings.Builder, step intake.RulesStep) {
 		fmt.Fprintf(b, "        cannot be evaluated: %s\n", line(step.Error))
 	}
 	for _, seen := range step.Seen {
-		fmt.Fprintf(b, "        %s is %s\n", line(seen.Call), line(fmt.Sprint(seen.Value)))
+		fmt.Fprintf(b, "        %s is %s\n", line(seen.Call), line(seen.Value))
 	}
 }
 
