@@ -24,6 +24,12 @@ const (
 	mostHeader  settings.Bytes = 1 << 20
 	leastFields                = 8
 	mostFields                 = 100_000
+	// leastReport, leastJSON and leastName are less than what the smallest report has: a
+	// minidump's streams, three annotations or a part's header lines, and the longest of
+	// their names.
+	leastReport settings.Bytes = 1 << 10
+	leastJSON   settings.Bytes = 256
+	leastName   settings.Bytes = 16
 	// mostConnections is more than the ports of a hundred load balancers.
 	mostConnections = 10_000_000
 	// mostBodyRate is 8 Mbit/s, which clients in the field do not send steadily.
@@ -51,7 +57,8 @@ func (c *Config) checkSizes(p *settings.Problems) {
 	settings.Within(p, "INTAKE_BODY_MIN_RATE", c.BodyMinRate, 0, mostBodyRate)
 	settings.Within(p, "INTAKE_PUBLISH_INFLIGHT_BYTES", c.PublishInflight, leastInflight, mostBudget)
 	settings.Within(p, "INTAKE_SPOOL_BUDGET", c.SpoolBudget, 0, mostBudget)
-	largest := c.Limits.Wire
+	c.checkLimits(p)
+	largest := min(c.Limits.Wire, queue.MaxReport)
 	if c.MemoryBudget != 0 {
 		settings.Within(p, "INTAKE_MEMORY_BUDGET", c.MemoryBudget, leastMemory, mostBudget)
 		if c.room() < largest {
@@ -61,6 +68,25 @@ func (c *Config) checkSizes(p *settings.Problems) {
 	}
 	if c.NATS.StreamMaxBytes < largest {
 		p.Add("NATS_STREAM_MAX_BYTES", "%v is less than one report of INTAKE_MAX_BODY, %v", c.NATS.StreamMaxBytes, largest)
+	}
+}
+
+// checkLimits refuses limits within which no report is. Limits' own Validate refuses
+// those that are 0.
+func (c *Config) checkLimits(p *settings.Problems) {
+	for _, l := range []struct {
+		key      string
+		n, least settings.Bytes
+	}{
+		{"INTAKE_MAX_BODY", c.Limits.Wire, leastReport},
+		{"INTAKE_MAX_INFLATED", c.Limits.Inflated, leastReport},
+		{"INTAKE_MAX_PART_HEADER_BYTES", c.Limits.HeaderBytes, leastJSON},
+		{"INTAKE_MAX_JSON", c.Limits.JSON, leastJSON},
+		{"INTAKE_MAX_ANNOTATION_NAME", c.Limits.Name, leastName},
+	} {
+		if l.n > 0 && l.n < l.least {
+			p.Add(l.key, "%v is below %v: no report would pass", l.n, l.least)
+		}
 	}
 }
 

@@ -75,7 +75,11 @@ func run(m *testing.M) int {
 		log.Print(err)
 		return 1
 	}
-	suite.s3Dir = filepath.Join(dir, "s3")
+	if suite.s3Dir, err = os.MkdirTemp(os.Getenv("E2E_BUCKET_DIR"), "yagi-e2e-s3-"); err != nil {
+		log.Print(err)
+		return 1
+	}
+	defer func() { _ = os.RemoveAll(suite.s3Dir) }()
 	suite.s3, err = devs3.Start(context.Background(), devs3.Config{
 		Addr: "127.0.0.1:0", Dir: suite.s3Dir, AccessKey: accessKey, SecretKey: secretKey,
 	})

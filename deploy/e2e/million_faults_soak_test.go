@@ -209,7 +209,13 @@ func (f *front) refusedReports() int {
 	return len(f.refused)
 }
 
-// ServeHTTP refuses a dump by its report's id, so that it is refused each time.
+func (f *front) hasRefused(id crash.ID) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.refused[id]
+}
+
+// ServeHTTP refuses a report by its id, so that it is refused each time.
 func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch f.mode.Load() {
 	case frontCut:

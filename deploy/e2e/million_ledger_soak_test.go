@@ -70,8 +70,7 @@ func (l *leanLedger) promise(id crash.ID, dump []byte) {
 	})
 }
 
-// store enters a report that is in the bucket with all its objects. It reports
-// whether it was there before.
+// store enters a report that is in the bucket with all its objects.
 func (l *leanLedger) store(id crash.ID, digest crash.Digest) {
 	l.enter(id, func(e *entry) {
 		switch {

@@ -81,14 +81,14 @@ func (f field) check() string {
 			return "is not a finite number"
 		}
 	case reflect.String:
-		if secret, ok := reflect.TypeAssert[Secret](v); ok {
-			return checkSecret(secret.Reveal())
+		if strings.HasSuffix(f.key, "_URL") {
+			return checkList(v.String())
 		}
 		return checkText(v.String())
 	case reflect.Slice:
 		for i := range v.Len() {
-			if item := v.Index(i); item.Kind() == reflect.String && checkText(item.String()) != "" {
-				return checkText(item.String())
+			if item := v.Index(i); item.Kind() == reflect.String && checkList(item.String()) != "" {
+				return checkList(item.String())
 			}
 		}
 	}
@@ -97,8 +97,8 @@ func (f field) check() string {
 
 const invisible = "has a line break or another control character in it"
 
-// checkSecret does not repeat the secret.
-func checkSecret(text string) string {
+// checkText does not repeat the text, which may be a secret.
+func checkText(text string) string {
 	trimmed := strings.TrimRight(text, "\r\n")
 	switch {
 	case strings.ContainsFunc(trimmed, unicode.IsControl):
@@ -109,9 +109,9 @@ func checkSecret(text string) string {
 	return ""
 }
 
-// checkText does not repeat the text, which may hold a password. A list may have its
-// items on lines of their own.
-func checkText(text string) string {
+// checkList is checkText for addresses: a list may have its items on lines of their
+// own, and whoever connects trims them.
+func checkList(text string) string {
 	for item := range strings.SplitSeq(text, ",") {
 		if strings.ContainsFunc(strings.TrimSpace(item), unicode.IsControl) {
 			return invisible

@@ -73,6 +73,7 @@ func TestAddrs(t *testing.T) {
 type texts struct {
 	Secret settings.Secret `env:"T_SECRET"`
 	Text   string          `env:"T_TEXT"`
+	URL    string          `env:"T_URL"`
 	List   []string        `env:"T_LIST"`
 	Number float64         `env:"T_NUMBER"`
 	Wait   time.Duration   `env:"T_WAIT" envDefault:"1s"`
@@ -89,21 +90,23 @@ func (c *texts) Validate() error {
 // A text with what nobody can see in it is refused, and not shown.
 func TestInvisibleText(t *testing.T) {
 	for variable, want := range map[string]string{
-		"T_SECRET=abc":                    "",
-		"T_SECRET=abc\n":                  "T_SECRET: ends with a line break, as a file does",
-		"T_SECRET=abc\r\n":                "T_SECRET: ends with a line break",
-		"T_SECRET=a\nbc":                  "T_SECRET: has a line break or another control character",
-		"T_SECRET=a\x7fbc":                "T_SECRET: has a line break or another control character",
-		"T_TEXT=nats://abc:4222,\nb:4222": "",
-		"T_TEXT=abc\n":                    "",
-		"T_TEXT=a\x1b[2Jbc":               "T_TEXT: has a line break or another control character",
-		"T_LIST=a,\nabc":                  "",
-		"T_LIST=a,b\nabc":                 "T_LIST: has a line break",
-		"T_NUMBER=NaN":                    "T_NUMBER: is not a finite number",
-		"T_NUMBER=-Inf":                   "T_NUMBER: is not a finite number",
-		"T_NUMBER=1e999":                  "T_NUMBER: \"1e999\" is out of range",
-		"T_WAIT=9999999h":                 "T_WAIT: invalid duration \"9999999h\": write it as",
-		"T_WAIT=many":                     "T_WAIT: invalid duration \"many\": write it as", // and nothing of the zero
+		"T_SECRET=abc":                   "",
+		"T_SECRET=abc\n":                 "T_SECRET: ends with a line break, as a file does",
+		"T_SECRET=abc\r\n":               "T_SECRET: ends with a line break",
+		"T_SECRET=a\nbc":                 "T_SECRET: has a line break or another control character",
+		"T_SECRET=a\x7fbc":               "T_SECRET: has a line break or another control character",
+		"T_URL=nats://abc:4222,\nb:4222": "",
+		"T_URL=abc\n":                    "",
+		"T_URL=ab\nc":                    "T_URL: has a line break",
+		"T_TEXT=abc\n":                   "T_TEXT: ends with a line break, as a file does",
+		"T_TEXT=a\x1b[2Jbc":              "T_TEXT: has a line break or another control character",
+		"T_LIST=a,\nabc":                 "",
+		"T_LIST=a,b\nabc":                "T_LIST: has a line break",
+		"T_NUMBER=NaN":                   "T_NUMBER: is not a finite number",
+		"T_NUMBER=-Inf":                  "T_NUMBER: is not a finite number",
+		"T_NUMBER=1e999":                 "T_NUMBER: \"1e999\" is out of range",
+		"T_WAIT=9999999h":                "T_WAIT: invalid duration \"9999999h\": write it as",
+		"T_WAIT=many":                    "T_WAIT: invalid duration \"many\": write it as", // and nothing of the zero
 	} {
 		got := lines(settings.Load([]string{variable}, &texts{}))
 		if want == "" && len(got) == 0 {
