@@ -50,7 +50,7 @@ const (
 // choices.
 func TestMillion(t *testing.T) {
 	m := newMillion(t)
-	ctx, cancel := context.WithTimeout(t.Context(), time.Duration(number(t, "E2E_BUDGET", 75))*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Duration(number(t, "E2E_BUDGET", 100))*time.Minute)
 	defer cancel()
 	begun := time.Now()
 	auditing, stopAuditing := context.WithCancel(t.Context())
