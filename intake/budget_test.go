@@ -18,7 +18,7 @@ import (
 func TestNewcomersAreRefusedWithoutRoom(t *testing.T) {
 	t.Parallel()
 	q := startQueue(t)
-	i := startIntake(t, q.url, "INTAKE_MEMORY_BUDGET=1MiB", "INTAKE_SPOOL_BUDGET=0")
+	i := startIntake(t, q.url, "INTAKE_MEMORY_BUDGET=1MiB", "INTAKE_SPOOL_BUDGET=0", "INTAKE_MAX_BODY=1MiB")
 	body := field("ProductName", "Firefox") + dump(crash.MinidumpName, noise(900_000)) + end
 	first := i.dial(t)
 	first.send(request(len(body)) + body[:10])
@@ -55,7 +55,7 @@ func TestNewcomersAreRefusedWithoutRoom(t *testing.T) {
 // who does.
 func TestNoRoomIsARedHeartbeat(t *testing.T) {
 	t.Parallel()
-	i := startIntake(t, startQueue(t).url, "INTAKE_MEMORY_BUDGET=1MiB", "INTAKE_SPOOL_BUDGET=0")
+	i := startIntake(t, startQueue(t).url, "INTAKE_MEMORY_BUDGET=1MiB", "INTAKE_SPOOL_BUDGET=0", "INTAKE_MAX_BODY=1MiB")
 	awaitHealthy(t, i)
 	body := field("ProductName", "Firefox") + dump(crash.MinidumpName, noise(900_000)) + end
 	first := i.dial(t)

@@ -1,15 +1,12 @@
 package intake
 
 import (
-	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/KimMachineGun/automemlimit/memlimit"
 
 	"github.com/yagi-crash/yagi/intake/internal/breakpad"
-	"github.com/yagi-crash/yagi/intake/internal/throttle"
 	"github.com/yagi-crash/yagi/pkg/queue"
 	"github.com/yagi-crash/yagi/pkg/settings"
 	"github.com/yagi-crash/yagi/pkg/telemetry"
@@ -94,16 +91,8 @@ type Config struct {
 	Log telemetry.Config
 }
 
-const (
-	// leastMemory is enough for some reports at a time.
-	leastMemory settings.Bytes = 1 << 20
-	// maxBudget and maxHeaderBytes are more than anybody has use for.
-	maxBudget      settings.Bytes = 1 << 50
-	maxHeaderBytes settings.Bytes = 1 << 20
-	maxConnections                = 10_000_000
-	// leastHeap is what connections and publishing need beside a small budget.
-	leastHeap settings.Bytes = 256 << 20
-)
+// leastHeap is what connections and publishing need beside a small budget.
+const leastHeap settings.Bytes = 256 << 20
 
 // Load reads the configuration from environment variables ("KEY=value"), and
 // with it others of the same process, pointers as settings.Load takes them. The
@@ -157,55 +146,16 @@ func (f *foreignUUID) UnmarshalText(text []byte) error {
 	return fmt.Errorf("%q is neither %s nor %s", text, refuseForeign, ignoreForeign)
 }
 
-// Validate reports every setting that cannot be.
+// Validate reports every setting that cannot be, and every contradiction between two.
 func (c *Config) Validate() error {
-	var errs []error
-	refuse := func(name, format string, args ...any) {
-		errs = append(errs, errors.New(name+": "+fmt.Sprintf(format, args...)))
-	}
-	above0 := func(name string, n int64) {
-		if n <= 0 {
-			refuse(name, "must be above 0")
-		}
-	}
-	below := func(name string, size, limit settings.Bytes) {
-		if size > limit {
-			refuse(name, "%s is above %s", size, limit)
-		}
-	}
-	below("INTAKE_MAX_HEADER_BYTES", c.MaxHeaderBytes, maxHeaderBytes)
-	below("INTAKE_MEMORY_BUDGET", c.MemoryBudget, maxBudget)
-	below("INTAKE_SPOOL_BUDGET", c.SpoolBudget, maxBudget)
-	below("INTAKE_PUBLISH_INFLIGHT_BYTES", c.PublishInflight, maxBudget)
-	above0("INTAKE_MAX_CONNECTIONS", int64(c.MaxConnections))
-	if c.MaxConnections > maxConnections {
-		refuse("INTAKE_MAX_CONNECTIONS", "%d is above %d", c.MaxConnections, maxConnections)
-	}
-	above0("INTAKE_MAX_HEADER_BYTES", int64(c.MaxHeaderBytes))
-	above0("INTAKE_MAX_HEADER_FIELDS", int64(c.MaxHeaderFields))
-	above0("INTAKE_BODY_STALL", int64(c.BodyStall))
-	above0("INTAKE_PUBLISH_TIMEOUT", int64(c.PublishTimeout))
-	above0("INTAKE_PUBLISH_INFLIGHT_BYTES", int64(c.PublishInflight))
-	above0("INTAKE_GRACE", int64(c.Grace))
-	if c.MemoryBudget != 0 && c.MemoryBudget < leastMemory {
-		refuse("INTAKE_MEMORY_BUDGET", "%s is below %s", c.MemoryBudget, leastMemory)
-	}
-	if longest := min(queue.ReadyDeadline/5, queue.DuplicateWindow/2); c.PublishTimeout > longest {
-		refuse("INTAKE_PUBLISH_TIMEOUT", "%s is above %s: the queue would no longer tell a repeated attempt from a new report", c.PublishTimeout, longest)
-	}
-	if c.LameDuck < 0 {
-		refuse("INTAKE_LAME_DUCK", "%s is negative", c.LameDuck)
-	}
-	rules := func(name, source string) {
-		if _, err := throttle.Load(source); err != nil {
-			for problem := range strings.Lines(err.Error()) {
-				refuse(name, "%s", strings.TrimSuffix(problem, "\n"))
-			}
-		}
-	}
-	rules("INTAKE_THROTTLE_RULES", c.ThrottleRules)
+	var p settings.Problems
+	p.Addrs(settings.Addr{Key: "INTAKE_ADDR", Value: c.Addr}, settings.Addr{Key: "INTAKE_ADMIN_ADDR", Value: c.AdminAddr})
+	c.checkSizes(&p)
+	c.checkTimes(&p)
+	c.checkSecrets(&p)
+	checkRules(&p, "INTAKE_THROTTLE_RULES", c.ThrottleRules)
 	if c.ShadowRules != "" {
-		rules("INTAKE_SHADOW_RULES", c.ShadowRules)
+		checkRules(&p, "INTAKE_SHADOW_RULES", c.ShadowRules)
 	}
-	return errors.Join(errs...)
+	return p.Err()
 }

@@ -1,8 +1,6 @@
 package uploader
 
 import (
-	"errors"
-	"fmt"
 	"time"
 
 	"github.com/yagi-crash/yagi/pkg/queue"
@@ -82,34 +80,61 @@ func (c *Config) HeapLimit() int64 {
 // be queue.MaxPayload bytes.
 const maxWorkers = 1024
 
+// Bounds of settings. A value outside of them is a slip of the keyboard: a unit that
+// was left out, or a zero too many.
+const (
+	// leastBudget fits one chunk of a report.
+	leastBudget settings.Bytes = 1 << 20
+	// mostBudget is more than any machine has, and far from where sums overflow.
+	mostBudget settings.Bytes = 1 << 50
+	// leastPutTimeout is what a store far away may need for one round trip.
+	leastPutTimeout = 100 * time.Millisecond
+	// leastProbe keeps a store that is unavailable from being asked without pause;
+	// mostProbe, its recovery from going unnoticed.
+	leastProbe = 100 * time.Millisecond
+	mostProbe  = time.Hour
+	// leastRetry keeps one report from being tried without pause; mostRetry is as long
+	// as an outage that somebody notices.
+	leastRetry = 10 * time.Millisecond
+	mostRetry  = 24 * time.Hour
+	// mostReplay is longer than anybody may keep personal data, and far from where
+	// times overflow.
+	mostReplay = 10 * 365 * 24 * time.Hour
+	// mostGrace is longer than any rollout waits for a process.
+	mostGrace = 24 * time.Hour
+)
+
 // Validate reports every setting that cannot be, one a line. Load calls it, and
 // the Validate of what is embedded.
 func (c *Config) Validate() error {
-	var errs []error
-	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
-	if c.Workers < 1 || c.Workers > maxWorkers {
-		bad("UPLOADER_WORKERS: %d is not from 1 to %d", c.Workers, maxWorkers)
+	var p settings.Problems
+	p.Addrs(settings.Addr{Key: "UPLOADER_ADMIN_ADDR", Value: c.AdminAddr})
+	settings.Within(&p, "UPLOADER_WORKERS", c.Workers, 1, maxWorkers)
+	if c.Workers <= maxWorkers && c.Workers > min(c.NATS.MaxAckPending, maxWorkers)*max(c.NATS.Partitions, 1) {
+		p.Add("UPLOADER_WORKERS", "%d is above NATS_MAX_ACK_PENDING, %d, times NATS_PARTITIONS, %d: the rest would never get a report", c.Workers, c.NATS.MaxAckPending, c.NATS.Partitions)
 	}
-	if c.MemoryBudget < 1 {
-		bad("UPLOADER_MEMORY_BUDGET: %d bytes is less than 1", int64(c.MemoryBudget))
+	settings.Within(&p, "UPLOADER_MEMORY_BUDGET", c.MemoryBudget, leastBudget, mostBudget)
+	if c.PutTimeout < leastPutTimeout || c.PutTimeout >= queue.AckWait {
+		p.Add("UPLOADER_PUT_TIMEOUT", "%v is not from %v to below the queue's ack wait, %v", c.PutTimeout, leastPutTimeout, queue.AckWait)
 	}
-	if c.PutTimeout <= 0 || c.PutTimeout >= queue.AckWait {
-		bad("UPLOADER_PUT_TIMEOUT: %v is not between 0 and %v", c.PutTimeout, queue.AckWait)
+	settings.Within(&p, "UPLOADER_PROBE_INTERVAL", c.ProbeInterval, leastProbe, mostProbe)
+	settings.Within(&p, "UPLOADER_RETRY_MIN", c.RetryMin, leastRetry, mostRetry)
+	if c.RetryMax < c.RetryMin || c.RetryMax > mostRetry {
+		p.Add("UPLOADER_RETRY_MAX", "%v is not from UPLOADER_RETRY_MIN, %v, to %v", c.RetryMax, c.RetryMin, mostRetry)
 	}
-	if c.ProbeInterval <= 0 {
-		bad("UPLOADER_PROBE_INTERVAL: %v is not above 0", c.ProbeInterval)
+	settings.Within(&p, "UPLOADER_REPLAY_WINDOW", c.ReplayWindow, 0, mostReplay)
+	settings.Within(&p, "UPLOADER_GRACE", c.Grace, 0, mostGrace)
+	p.Auth("UPLOADER_BROKEN_AUTH", c.BrokenAuth)
+	return p.Err()
+}
+
+// Warnings returns settings that work, and are probably not what was meant.
+func (c *Config) Warnings() []settings.Warning {
+	if c.Workers+c.Workers/2 > c.NATS.MaxAckPending {
+		return []settings.Warning{{
+			Key:     "UPLOADER_WORKERS",
+			Problem: "times 1.5 exceeds NATS_MAX_ACK_PENDING with one uploader: workers wait for others' reports",
+		}}
 	}
-	if c.RetryMin <= 0 {
-		bad("UPLOADER_RETRY_MIN: %v is not above 0", c.RetryMin)
-	}
-	if c.RetryMax < c.RetryMin {
-		bad("UPLOADER_RETRY_MAX: %v is less than UPLOADER_RETRY_MIN, %v", c.RetryMax, c.RetryMin)
-	}
-	if c.ReplayWindow < 0 {
-		bad("UPLOADER_REPLAY_WINDOW: %v is less than 0", c.ReplayWindow)
-	}
-	if c.Grace < 0 {
-		bad("UPLOADER_GRACE: %v is less than 0", c.Grace)
-	}
-	return errors.Join(errs...)
+	return nil
 }

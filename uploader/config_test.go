@@ -44,3 +44,43 @@ func TestLoadNamesEveryProblem(t *testing.T) {
 		}
 	}
 }
+
+// Each setting that cannot be is refused at start, in one line that begins with it.
+func TestSettingsOutOfBounds(t *testing.T) {
+	for _, refused := range []string{
+		"UPLOADER_ADMIN_ADDR=8002", "UPLOADER_ADMIN_ADDR=:-1", "UPLOADER_WORKERS=0", "UPLOADER_WORKERS=100000",
+		"UPLOADER_MEMORY_BUDGET=1B", "UPLOADER_MEMORY_BUDGET=1EiB", "UPLOADER_PUT_TIMEOUT=1ns", "UPLOADER_PUT_TIMEOUT=1m", "UPLOADER_PUT_TIMEOUT=20",
+		"UPLOADER_PROBE_INTERVAL=1ns", "UPLOADER_PROBE_INTERVAL=8760h", "UPLOADER_RETRY_MIN=1ns", "UPLOADER_RETRY_MAX=500ms", "UPLOADER_RETRY_MAX=8760h",
+		"UPLOADER_REPLAY_WINDOW=-1h", "UPLOADER_REPLAY_WINDOW=1000000h", "UPLOADER_REPLAY_WINDOW=9999999h", "UPLOADER_GRACE=8760h", "UPLOADER_GRACE=-1s",
+		"UPLOADER_BROKEN_AUTH=user", "UPLOADER_BROKEN_AUTH=user:", "UPLOADER_BROKEN_AUTH=user:pw\n",
+	} {
+		key, _, _ := strings.Cut(refused, "=")
+		_, err := Load([]string{"NATS_URL=nats://queue", "S3_BUCKET=crashes", refused})
+		if err == nil || !strings.HasPrefix(err.Error(), "reading the settings:\n"+key+": ") || strings.Count(err.Error(), "\n") != 1 {
+			t.Errorf("%q: %v, want one line with %s", refused, err, key)
+		}
+	}
+}
+
+func TestMoreWorkersThanReports(t *testing.T) {
+	for _, tt := range []struct {
+		environ  []string
+		refused  bool
+		warnings int
+	}{
+		{[]string{"UPLOADER_WORKERS=16", "NATS_MAX_ACK_PENDING=15"}, true, 1},
+		{[]string{"UPLOADER_WORKERS=16", "NATS_MAX_ACK_PENDING=16"}, false, 1},
+		{[]string{"UPLOADER_WORKERS=16", "NATS_MAX_ACK_PENDING=4", "NATS_PARTITIONS=4"}, false, 1},
+		{[]string{"UPLOADER_WORKERS=16", "NATS_MAX_ACK_PENDING=24"}, false, 0},
+		{[]string{"UPLOADER_MEMORY_BUDGET=1MiB"}, false, 0}, // larger reports are taken alone
+	} {
+		environ := append(tt.environ, "NATS_URL=nats://queue", "S3_BUCKET=crashes")
+		cfg, err := Load(environ)
+		if (err != nil) != tt.refused || err != nil && !strings.Contains(err.Error(), "UPLOADER_WORKERS: 16 is above NATS_MAX_ACK_PENDING") {
+			t.Errorf("%v: %v", tt.environ, err)
+		}
+		if all := settings.Warnings(environ, &cfg); len(all) != tt.warnings {
+			t.Errorf("%v: warnings %v, want %d", tt.environ, all, tt.warnings)
+		}
+	}
+}

@@ -28,29 +28,38 @@ type cluster struct {
 // startCluster starts one.
 func startCluster(t *testing.T, settings ...string) *cluster {
 	t.Helper()
-	c := &cluster{system: newSystem(t, 3), servers: map[string]*process{}}
+	c := newCluster(t, newSystem(t, 3))
+	c.applyStreams(t)
+	c.startTiers(t, settings...)
+	awaitHealthy(t, c.url)
+	awaitHealthy(t, c.uploaderURL)
+	return c
+}
+
+// newCluster starts the servers of a system.
+func newCluster(t *testing.T, s *system) *cluster {
+	t.Helper()
+	c := &cluster{system: s, servers: map[string]*process{}}
 	common, err := os.ReadFile(suite.natsConf)
 	if err != nil {
 		t.Fatal(err)
 	}
 	var routes []string
-	for range 3 {
+	for range s.natsAddrs {
 		routes = append(routes, freeAddr(t))
 	}
 	for i, route := range routes {
 		name := fmt.Sprintf("n%d", i+1)
-		text := strings.Replace(string(common), "server_name: yagi", "server_name: "+name, 1) +
-			fmt.Sprintf("\ncluster { name: test, listen: %q, routes: [nats://%s] }\n", route, strings.Join(routes, ", nats://"))
+		text := strings.Replace(string(common), "server_name: yagi", "server_name: "+name, 1)
+		if len(routes) > 1 {
+			text += fmt.Sprintf("\ncluster { name: test, listen: %q, routes: [nats://%s] }\n", route, strings.Join(routes, ", nats://"))
+		}
 		conf := filepath.Join(t.TempDir(), name+".conf")
 		if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		c.servers[name] = c.newServer(t, conf, c.natsAddrs[i])
 	}
-	c.applyStreams(t)
-	c.startTiers(t, settings...)
-	awaitHealthy(t, c.url)
-	awaitHealthy(t, c.uploaderURL)
 	return c
 }
 

@@ -31,6 +31,7 @@ import (
 	"github.com/yagi-crash/yagi/pkg/devstack/devs3"
 	"github.com/yagi-crash/yagi/pkg/devstack/freeport"
 	"github.com/yagi-crash/yagi/pkg/queue"
+	"github.com/yagi-crash/yagi/pkg/settings"
 )
 
 const (
@@ -44,6 +45,7 @@ var suite struct {
 	bin      string
 	natsConf string // as for operators, with a user for each program
 	s3       *devs3.Server
+	s3Dir    string
 	ports    freeport.Finder
 }
 
@@ -73,8 +75,13 @@ func run(m *testing.M) int {
 		log.Print(err)
 		return 1
 	}
+	if suite.s3Dir, err = os.MkdirTemp(os.Getenv("E2E_BUCKET_DIR"), "yagi-e2e-s3-"); err != nil {
+		log.Print(err)
+		return 1
+	}
+	defer func() { _ = os.RemoveAll(suite.s3Dir) }()
 	suite.s3, err = devs3.Start(context.Background(), devs3.Config{
-		Addr: "127.0.0.1:0", Dir: filepath.Join(dir, "s3"), AccessKey: accessKey, SecretKey: secretKey,
+		Addr: "127.0.0.1:0", Dir: suite.s3Dir, AccessKey: accessKey, SecretKey: secretKey,
 	})
 	if err != nil {
 		log.Print(err)
@@ -209,8 +216,10 @@ type system struct {
 	natsAddr               string
 	bucket                 *bucket
 
-	natsAddrs []string // of every server; natsAddr is the first
-	replicas  int
+	natsAddrs  []string // of every server; natsAddr is the first
+	replicas   int
+	partitions int
+	streamSize settings.Bytes // of each partition
 }
 
 // startSystem starts everything, the tiers with settings of the form KEY=value
@@ -231,7 +240,7 @@ func startSystem(t *testing.T, settings ...string) *system {
 func newSystem(t *testing.T, servers int) *system {
 	t.Helper()
 	name := strings.ToLower(strings.NewReplacer("/", "-", "_", "-").Replace(t.Name()))
-	s := &system{bucket: makeBucket(t, name), replicas: servers}
+	s := &system{bucket: makeBucket(t, name), replicas: servers, partitions: 1, streamSize: 8 << 30}
 	for range servers {
 		s.natsAddrs = append(s.natsAddrs, freeAddr(t))
 	}
@@ -281,7 +290,7 @@ func (s *system) natsURL(user string) string {
 }
 
 func (s *system) config() queue.Config {
-	return queue.Config{URL: s.natsURL("ops:o"), Partitions: 1, Replicas: s.replicas, StreamMaxBytes: 8 << 30, MaxAckPending: 100}
+	return queue.Config{URL: s.natsURL("ops:o"), Partitions: s.partitions, Replicas: s.replicas, StreamMaxBytes: s.streamSize, MaxAckPending: 100}
 }
 
 // jetStream is an operator's connection to the queue.
@@ -312,10 +321,12 @@ func (s *system) applyStreams(t *testing.T) {
 		}
 		return queue.Apply(t.Context(), plan)
 	})
-	short := queue.ConsumerConfig(0, s.config())
-	short.AckWait = 5 * time.Second
-	if _, err := js.UpdateConsumer(t.Context(), queue.StreamName(0), short); err != nil {
-		t.Fatal(err)
+	for p := range s.partitions {
+		short := queue.ConsumerConfig(p, s.config())
+		short.AckWait = 5 * time.Second
+		if _, err := js.UpdateConsumer(t.Context(), queue.StreamName(p), short); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 

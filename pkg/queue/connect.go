@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -57,28 +58,73 @@ type Config struct {
 	MaxAckPending int `env:"NATS_MAX_ACK_PENDING" envDefault:"1000"`
 }
 
-// maxPartitions keeps a slip of the keyboard from becoming a thousand streams.
-const maxPartitions = 64
+const (
+	// maxPartitions keeps a slip of the keyboard from becoming a thousand streams.
+	maxPartitions = 64
+	// leastStream fits some reports. mostStream is more than any server's disk, and all
+	// partitions together do not overflow.
+	leastStream settings.Bytes = 1 << 20
+	mostStream  settings.Bytes = 1 << 50
+	// mostPending is more than the memory of a server for them.
+	mostPending = 1_000_000
+)
 
 // Validate reports every setting that cannot be.
 func (c *Config) Validate() error {
-	var errs []error
-	if c.Partitions < 1 || c.Partitions > maxPartitions {
-		errs = append(errs, fmt.Errorf("NATS_PARTITIONS: %d is not from 1 to %d", c.Partitions, maxPartitions))
-	}
+	var p settings.Problems
+	c.checkURLs(&p)
+	settings.Within(&p, "NATS_PARTITIONS", c.Partitions, 1, maxPartitions)
 	if c.Replicas != 1 && c.Replicas != 3 && c.Replicas != 5 {
-		errs = append(errs, fmt.Errorf("NATS_REPLICAS: %d is not 1, 3 or 5", c.Replicas))
+		p.Add("NATS_REPLICAS", "%d is not 1, 3 or 5", c.Replicas)
 	}
-	if c.StreamMaxBytes < 1<<20 {
-		errs = append(errs, fmt.Errorf("NATS_STREAM_MAX_BYTES: %d bytes is less than 1 MiB", int64(c.StreamMaxBytes)))
-	}
-	if c.MaxAckPending < 1 {
-		errs = append(errs, fmt.Errorf("NATS_MAX_ACK_PENDING: %d is less than 1", c.MaxAckPending))
-	}
+	settings.Within(&p, "NATS_STREAM_MAX_BYTES", c.StreamMaxBytes, leastStream, mostStream)
+	settings.Within(&p, "NATS_MAX_ACK_PENDING", c.MaxAckPending, 1, mostPending)
 	if strings.ContainsAny(c.Domain, " .*>\t") {
-		errs = append(errs, fmt.Errorf("NATS_JETSTREAM_DOMAIN: %q is not a name without dots, spaces and wildcards", c.Domain))
+		p.Add("NATS_JETSTREAM_DOMAIN", "%q is not a name without dots, spaces and wildcards", c.Domain)
 	}
-	return errors.Join(append(errs, c.validateFiles()...)...)
+	return errors.Join(append([]error{p.Err()}, c.validateFiles()...)...)
+}
+
+// checkURLs does not repeat an address, which may have a password.
+func (c *Config) checkURLs(p *settings.Problems) {
+	n, websockets := 0, 0
+	for address := range strings.SplitSeq(c.URL, ",") {
+		address = strings.TrimSpace(address)
+		if address == "" {
+			continue // as nats.go does
+		}
+		n++
+		if !strings.Contains(address, "://") {
+			address = "nats://" + address
+		}
+		u, err := url.Parse(address)
+		if err != nil || u.Hostname() == "" || !isPort(u.Port()) {
+			p.Add("NATS_URL", "address %d is not one such as nats://nats.example.com:4222 (special characters of a password are written as %%40)", n)
+			continue
+		}
+		if u.Scheme == "ws" || u.Scheme == "wss" {
+			websockets++
+		}
+	}
+	if c.URL != "" && n == 0 {
+		p.Add("NATS_URL", "has no address")
+	}
+	if websockets > 0 && websockets < n {
+		p.Add("NATS_URL", "mixes WebSocket addresses with others")
+	}
+}
+
+func isPort(text string) bool {
+	n, err := strconv.ParseUint(text, 10, 16)
+	return text == "" || err == nil && n > 0
+}
+
+// Warnings returns settings that work, and are probably not what was meant.
+func (c *Config) Warnings() []settings.Warning {
+	if strings.Contains(c.URL, "http://") || strings.Contains(c.URL, "https://") {
+		return []settings.Warning{{Key: "NATS_URL", Problem: "has an http address: nats-server's own begin with nats:// or tls://, and its monitoring port takes no clients"}}
+	}
+	return nil
 }
 
 // dialTimeout is for one address, and nats.go's default.

@@ -3,9 +3,11 @@ package settings
 import (
 	"errors"
 	"fmt"
+	"math"
 	"reflect"
 	"strconv"
 	"strings"
+	"unicode"
 
 	"github.com/caarlos0/env/v10"
 )
@@ -68,6 +70,54 @@ func (f field) read(vars map[string]string) error {
 	}
 	f.value.Set(s.Elem().Field(0))
 	return nil
+}
+
+// check returns what is wrong with a value whatever it is for, and "" if nothing is.
+func (f field) check() string {
+	v := f.value
+	switch v.Kind() {
+	case reflect.Float32, reflect.Float64:
+		if math.IsNaN(v.Float()) || math.IsInf(v.Float(), 0) {
+			return "is not a finite number"
+		}
+	case reflect.String:
+		if strings.HasSuffix(f.key, "_URL") {
+			return checkList(v.String())
+		}
+		return checkText(v.String())
+	case reflect.Slice:
+		for i := range v.Len() {
+			if item := v.Index(i); item.Kind() == reflect.String && checkList(item.String()) != "" {
+				return checkList(item.String())
+			}
+		}
+	}
+	return ""
+}
+
+const invisible = "has a line break or another control character in it"
+
+// checkText does not repeat the text, which may be a secret.
+func checkText(text string) string {
+	trimmed := strings.TrimRight(text, "\r\n")
+	switch {
+	case strings.ContainsFunc(trimmed, unicode.IsControl):
+		return invisible
+	case trimmed != text:
+		return "ends with a line break, as a file does: leave that out (KEY=$(cat file) does)"
+	}
+	return ""
+}
+
+// checkList is checkText for addresses: a list may have its items on lines of their
+// own, and whoever connects trims them.
+func checkList(text string) string {
+	for item := range strings.SplitSeq(text, ",") {
+		if strings.ContainsFunc(strings.TrimSpace(item), unicode.IsControl) {
+			return invisible
+		}
+	}
+	return ""
 }
 
 func (f field) setting() Setting {
@@ -138,6 +188,9 @@ func reason(err error) string {
 	case env.EmptyEnvVarError:
 		return "is required and empty"
 	case env.ParseValueError:
+		if text, ok := strings.CutPrefix(err.Err.Error(), "time: "); ok { // missing unit in duration "5"
+			return text + ": write it as 500ms, 30s or 1h30m"
+		}
 		return err.Err.Error()
 	case *strconv.NumError:
 		return notNumber(err)

@@ -10,9 +10,9 @@
 package settings
 
 import (
-	"errors"
 	"slices"
 	"strings"
+	"unicode"
 
 	"github.com/caarlos0/env/v10"
 	"github.com/rs/zerolog"
@@ -26,8 +26,9 @@ import (
 //
 // The error lists every problem of every config, one a line, each beginning
 // with its variable and a colon; Validate is expected to write its lines so,
-// joined by errors.Join. A variable that cannot be read at all is reported
-// once, whatever Validate thinks of the zero that it left behind.
+// joined by errors.Join, as Problems does. A variable that cannot be read at all, a
+// number that is none (NaN) and a text with control characters are reported once,
+// whatever Validate thinks of the zero that was left behind.
 func Load(environ []string, configs ...any) error {
 	l := loader{vars: env.ToMap(environ), unread: map[string]bool{}}
 	for _, config := range configs {
@@ -42,7 +43,17 @@ func Load(environ []string, configs ...any) error {
 	if len(l.problems) == 0 {
 		return nil
 	}
-	return errors.New("reading the settings:\n" + strings.Join(l.problems, "\n"))
+	return &Error{l.problems}
+}
+
+// Error is what is wrong with settings.
+type Error struct {
+	problems []string // lines
+}
+
+// Error lists the problems, one a line.
+func (e *Error) Error() string {
+	return "reading the settings:\n" + strings.Join(e.problems, "\n")
 }
 
 // loader gathers the problems of one Load.
@@ -53,9 +64,15 @@ type loader struct {
 }
 
 func (l *loader) read(f field) {
+	problem := ""
 	if err := f.read(l.vars); err != nil {
+		problem = reason(err)
+	} else {
+		problem = f.check()
+	}
+	if problem != "" {
 		l.unread[f.key] = true
-		l.problems = append(l.problems, f.key+": "+reason(err))
+		l.problems = append(l.problems, f.key+": "+problem)
 	}
 }
 
@@ -71,11 +88,17 @@ func (l *loader) validate(config any) {
 		return
 	}
 	for line := range strings.SplitSeq(err.Error(), "\n") {
-		key, _, _ := strings.Cut(line, ":")
-		if !l.unread[key] && !slices.Contains(l.problems, line) {
+		if !l.names(line) && !slices.Contains(l.problems, line) {
 			l.problems = append(l.problems, line)
 		}
 	}
+}
+
+// names reports whether a line is about a variable that could not be read, alone or
+// among others.
+func (l *loader) names(line string) bool {
+	words := strings.FieldsFunc(line, func(r rune) bool { return r != '_' && !unicode.IsLetter(r) && !unicode.IsDigit(r) })
+	return slices.ContainsFunc(words, func(word string) bool { return l.unread[word] })
 }
 
 // Setting is one variable as a program understood it.

@@ -99,7 +99,7 @@ func TestLoadValidatesOnce(t *testing.T) {
 	}
 	err := settings.Load([]string{"T_URL=http://x", "T_F=maybe"}, &outer{})
 	want := `reading the settings:
-T_D: time: missing unit in duration "5"
+T_D: missing unit in duration "5": write it as 500ms, 30s or 1h30m
 T_N: "9999999999" is out of range
 T_F: "maybe" is not true or false
 T_URL: must be a nats URL`

@@ -9,10 +9,13 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/mattn/go-isatty"
 	"github.com/rs/zerolog"
+
+	"github.com/yagi-crash/yagi/pkg/visible"
 )
 
 // Config says what is logged, and how. The zero value logs JSON from info up.
@@ -74,13 +77,53 @@ func newLogger(cfg Config, out, end io.Writer) zerolog.Logger {
 	if cfg.Format == "console" {
 		file, isFile := end.(*os.File)
 		out = zerolog.ConsoleWriter{
-			Out:          out,
-			NoColor:      !isFile || !isatty.IsTerminal(file.Fd()),
-			TimeFormat:   "15:04:05.000",
-			TimeLocation: time.UTC,
+			Out:           out,
+			NoColor:       !isFile || !isatty.IsTerminal(file.Fd()),
+			TimeFormat:    "15:04:05.000",
+			TimeLocation:  time.UTC,
+			FormatPrepare: prepare,
 		}
 	}
 	return zerolog.New(zerolog.SyncWriter(out)).Level(level).Hook(zerolog.HookFunc(stamp))
+}
+
+// mostShown bounds a text on a console, in characters: a stack trace fits.
+const mostShown = 20_000
+
+// prepare makes an event safe to show on a terminal. The console writer quotes a
+// field that is text, but neither the message nor what lies within a field.
+func prepare(event map[string]any) error {
+	for name, value := range event {
+		if text, ok := value.(string); ok && name != zerolog.MessageFieldName {
+			event[name] = cut(text)
+		} else {
+			event[name] = shown(value)
+		}
+	}
+	return nil
+}
+
+func cut(text string) string {
+	if len(text) <= mostShown {
+		return text
+	}
+	return strings.ToValidUTF8(text[:mostShown], "") + "..."
+}
+
+func shown(value any) any {
+	switch value := value.(type) {
+	case string:
+		return visible.Line(value, mostShown)
+	case map[string]any:
+		for name := range value {
+			value[name] = shown(value[name])
+		}
+	case []any:
+		for i := range value {
+			value[i] = shown(value[i])
+		}
+	}
+	return value
 }
 
 // stamp adds the time. Zerolog's own timestamp takes its format from a package

@@ -8,6 +8,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
+
+	"github.com/yagi-crash/yagi/pkg/visible"
 )
 
 const (
@@ -116,12 +118,13 @@ func (s *Sink) Register(registry prometheus.Registerer) {
 	}))
 }
 
-// LastWords prints a line and does not wait for a reader who does not read.
+// LastWords prints a line, or several, for people, and does not wait for a reader who
+// does not read.
 func LastWords(out io.Writer, words ...any) {
 	printed := make(chan struct{})
 	go func() { // ends when somebody reads, or with the process
 		defer close(printed)
-		_, _ = fmt.Fprintln(out, words...) // there is nobody else to tell
+		_, _ = fmt.Fprintln(visible.Writer(out), words...) // there is nobody else to tell
 	}()
 	select {
 	case <-printed:

@@ -13,6 +13,9 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode"
+
+	"github.com/rs/zerolog"
 
 	"github.com/yagi-crash/yagi/pkg/settings"
 )
@@ -172,4 +175,26 @@ func get(t *testing.T, url string) (*http.Response, string) {
 		t.Fatal(err)
 	}
 	return res, string(body)
+}
+
+// What comes from outside does not reach the terminal of whoever reads the log.
+func TestConsoleShowsNothingThatATerminalObeys(t *testing.T) {
+	const hostile = "a\x1b]0;title\a\u009b2J\u202e\rb\x7f"
+	var out bytes.Buffer
+	log := NewLogger(Config{Format: "console"}, &out)
+	log.Warn().Err(errors.New(hostile)).Str("cause", hostile).Strs("all", []string{hostile}).
+		Dict("settings", zerolog.Dict().Str("NATS_URL", hostile)).Msg(hostile)
+	log.Info().Str("long", strings.Repeat("x", 100_000)).Msg("cut")
+	LastWords(&out, "intake:", errors.New(hostile))
+	for _, r := range out.String() {
+		if r != '\n' && !unicode.IsGraphic(r) {
+			t.Fatalf("%U is in %q", r, out.String())
+		}
+	}
+	if n := strings.Count(out.String(), "title"); n != 6 {
+		t.Errorf("%d of 6 texts are there:\n%s", n, &out)
+	}
+	if out.Len() > 30_000 {
+		t.Errorf("a long text is not cut: %d bytes", out.Len())
+	}
 }

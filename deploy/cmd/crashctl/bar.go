@@ -35,9 +35,10 @@ type bar struct {
 
 // bar begins to show how far something is.
 func (s *session) bar(what string, total uint64) *bar {
+	what = line(what)
 	p := &bar{out: s.progress, what: what, total: total, began: time.Now(), said: time.Now()}
-	if isTerminal(s.progress) {
-		p.bars = mpb.New(mpb.WithOutput(s.progress), mpb.WithWidth(40))
+	if s.progress.IsTerminal() {
+		p.bars = mpb.New(mpb.WithOutput(s.progress.raw), mpb.WithWidth(40))
 		p.bar = p.bars.AddBar(int64(total),
 			mpb.BarRemoveOnComplete(),
 			mpb.PrependDecorators(decor.Name(what+"  "), decor.CountersNoUnit("%d of %d")),
@@ -70,6 +71,7 @@ func (p *bar) left(n uint64) {
 
 // set says how much is done, and what there is to note.
 func (p *bar) set(done uint64, note string) {
+	note = line(note)
 	p.mu.Lock()
 	p.done, p.note = done, note
 	silent := p.bar != nil || time.Since(p.said) < sayEvery

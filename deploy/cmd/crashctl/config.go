@@ -3,8 +3,10 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
 	"net/url"
 
+	"github.com/yagi-crash/yagi/intake"
 	"github.com/yagi-crash/yagi/pkg/queue"
 	"github.com/yagi-crash/yagi/pkg/settings"
 	"github.com/yagi-crash/yagi/uploader"
@@ -58,6 +60,14 @@ func load(environ []string) (Config, error) {
 	var cfg Config
 	err := settings.Load(environ, &cfg)
 	return cfg, err
+}
+
+// warn tells of variables that are misspelt. Where crashctl runs, there may be others
+// that begin as ours do: those of the nats command, for example.
+func warn(w io.Writer, environ []string) {
+	for _, problem := range settings.Misspelt(environ, &Config{}, &intake.Config{}, &uploader.Config{}) {
+		say(w, "warning:", problem)
+	}
 }
 
 // needs is the part of a command's help about its settings.

@@ -19,7 +19,6 @@ func TestUnreachable(t *testing.T) {
 		"nobody listens": "nats://ops:secret@" + closed.Addr().String(),
 		"silence":        "nats://ops:secret@" + silent.Addr().String(),
 		"both":           "nats://ops:secret@" + silent.Addr().String() + ",nats://ops:secret@" + closed.Addr().String(),
-		"not a URL":      "nats://ops:secret@127.0.0.1:port",
 	} {
 		for _, args := range [][]string{{"status"}, {"status", "--json"}, {"stream", "apply"}, {"stream", "apply", "--yes"}} {
 			begin := time.Now()
@@ -34,6 +33,15 @@ func TestUnreachable(t *testing.T) {
 			requireWords(t, said, "connecting to NATS at "+strings.ReplaceAll(url, "ops:secret", "***")+": ")
 		}
 	}
+}
+
+// An address that is none is told without its password.
+func TestAddressThatIsNone(t *testing.T) {
+	got := crashctl(t, []string{"NATS_URL=nats://ops:secret@127.0.0.1:port"}, "status")
+	if got.code != 2 || strings.Contains(got.errors+got.out, "secret") {
+		t.Errorf("%+v", got)
+	}
+	requireWords(t, got.errors, "\nNATS_URL: address 1 is not one such as nats://")
 }
 
 func listen(t *testing.T) net.Listener {

@@ -16,6 +16,7 @@ import (
 
 	"github.com/yagi-crash/yagi/deploy/internal/deadletters"
 	"github.com/yagi-crash/yagi/pkg/queue"
+	"github.com/yagi-crash/yagi/pkg/visible"
 )
 
 type dead struct {
@@ -109,7 +110,7 @@ func (c *deadList) Run(ctx context.Context, s *session) error {
 	for _, d := range l.all {
 		say(s.out, fmt.Sprintf(letterRow, strconv.FormatUint(d.Sequence, 10), d.At.Format("2006-01-02 15:04:05Z"), d.Class,
 			cmp.Or(string(d.ID), "(no id)"), humanize.IBytes(uint64(d.Size)), fmt.Sprintf("%s/%d", d.From, d.FromSequence)))
-		say(s.out, "      "+shorten(d.Cause, 100)+lost(d))
+		say(s.out, "      "+visible.Line(d.Cause, 100)+lost(d))
 	}
 	strays, err := l.Strays(ctx, l.all, queue.ReadyDeadline)
 	if err != nil {
@@ -132,13 +133,6 @@ func lost(d deadletters.Letter) string {
 		return ""
 	}
 	return fmt.Sprintf(" (%d of %d chunks are lost)", n, len(d.Chunks))
-}
-
-func shorten(text string, most int) string {
-	if len(text) <= most {
-		return text
-	}
-	return strings.ToValidUTF8(text[:most-3], "") + "..."
 }
 
 // choice is which dead letters a command is about.

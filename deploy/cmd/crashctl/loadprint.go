@@ -40,7 +40,7 @@ func (c *loadTest) print(out io.Writer, s *loadgen.Summary) error {
 	fmt.Fprintf(&b, "sent       %d reports in %.1f s, seed %d\n", s.Sent, s.Elapsed, s.Seed)
 	fmt.Fprintf(&b, "answered   %d, %.1f/s, %s, %s/s\n", s.Answered, s.ReportsPerSecond, humanize.Bytes(uint64(s.Bytes)), humanize.Bytes(uint64(s.BytesPerSecond)))
 	for _, o := range s.Outcomes {
-		fmt.Fprintf(&b, "%10d %s\n", o.Count, o.Text)
+		fmt.Fprintf(&b, "%10d %s\n", o.Count, line(o.Text))
 	}
 	if s.Late > 0 || s.NotSent > 0 {
 		fmt.Fprintf(&b, "late       %d were sent late and %d not at all, as all connections (or this machine) were busy when they were due\n", s.Late, s.NotSent)

@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -73,6 +74,7 @@ func (e *exit) Error() string { return fmt.Sprintf("exit code %d: %v", e.code, e
 // run is all that crashctl does; it returns the exit code.
 func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) int {
 	var c commands
+	out, progress := display{stdout}, display{stderr}
 	told := false // --help and --version tell something, and that is all
 	parser := kong.Must(&c,
 		kong.Name("crashctl"),
@@ -87,11 +89,14 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 		return 0
 	}
 	if err != nil {
-		say(stderr, "crashctl:", err)
-		say(stderr, helpOf(err), "tells how it is used.")
+		say(progress, "crashctl:", err)
+		say(progress, helpOf(err), "tells how it is used.")
 		return exitCannotTell
 	}
-	err = command.Run(&session{environ: environ, timeout: c.Timeout, out: stdout, progress: stderr})
+	if !printsJSON(command) {
+		warn(progress, environ)
+	}
+	err = command.Run(&session{environ: environ, timeout: c.Timeout, out: out, progress: progress})
 	if err == nil {
 		return 0
 	}
@@ -103,9 +108,14 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 		err = errors.New("interrupted")
 	}
 	if err != nil {
-		say(stderr, "crashctl:", err)
+		sayError(progress, err)
 	}
 	return code
+}
+
+// printsJSON reports whether a command was told to print for machines.
+func printsJSON(command *kong.Context) bool {
+	return slices.ContainsFunc(command.Flags(), func(f *kong.Flag) bool { return f.Name == "json" && f.Target.Bool() })
 }
 
 // helpOf is what to ask after wrong usage: the help of the command, if it is known.
@@ -124,6 +134,3 @@ func version() string {
 	}
 	return fmt.Sprintf("crashctl %s (commit %s)", b.Version, b.Commit)
 }
-
-// say writes a line. A reader that has gone leaves nobody to tell.
-func say(w io.Writer, words ...any) { _, _ = fmt.Fprintln(w, words...) }

@@ -44,7 +44,7 @@ func startAll(t *testing.T) (url string, environ []string) {
 func startIntake(t *testing.T, environ []string) (url string, stop func()) {
 	t.Helper()
 	cfg, err := intake.Load(slices.Concat(environ, []string{
-		"INTAKE_ADDR=127.0.0.1:0", "INTAKE_ADMIN_ADDR=127.0.0.1:0", "INTAKE_LAME_DUCK=0s", "INTAKE_THROTTLE_RULES=" + file(t, "rules.yaml", testRules),
+		"INTAKE_ADDR=127.0.0.1:0", "INTAKE_ADMIN_ADDR=127.0.0.1:0", "INTAKE_LAME_DUCK=0s", "NATS_STREAM_MAX_BYTES=64MiB", "INTAKE_THROTTLE_RULES=" + file(t, "rules.yaml", testRules),
 	}))
 	if err != nil {
 		t.Fatal(err)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"os/signal"
 	"strings"
@@ -24,7 +25,7 @@ func endAtOnce() { signal.Reset(os.Interrupt, syscall.SIGTERM) }
 func loadRules(source string) (*intake.RuleSet, error) {
 	set, err := intake.LoadRules(source)
 	if _, ok := errors.AsType[*intake.RulesError](err); ok {
-		return nil, &exit{exitTrouble, errors.New("the rules cannot be used:\n" + err.Error())}
+		return nil, &exit{exitTrouble, fmt.Errorf("the rules cannot be used:\n%w", err)}
 	}
 	return set, err
 }

@@ -50,7 +50,7 @@ func (c *rulesExplain) Run(s *session) error {
 		return fmt.Errorf("reading the report: %w", err)
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "rules %s, hash %s\n\n", set.Source(), set.Hash())
+	fmt.Fprintf(&b, "rules %s, hash %s\n\n", line(set.Source()), set.Hash())
 	x := set.Explain(annotations)
 	for _, step := range x.Steps {
 		writeStep(&b, step)
@@ -61,11 +61,11 @@ func (c *rulesExplain) Run(s *session) error {
 		if end.Percent < 100 {
 			chance = percent(end.Percent) + ": "
 		}
-		fmt.Fprintf(&b, "%s%s by %s\n", chance, end.Ruling.Outcome, end.Ruling.Rule)
+		fmt.Fprintf(&b, "%s%s by %s\n", chance, end.Ruling.Outcome, line(end.Ruling.Rule))
 	}
 	if l, ok := set.Limit(); ok {
 		fmt.Fprintf(&b, "but of those that are kept, at most %g a second for each %s (%g at once) in each intake, otherwise %s by limit_%s\n",
-			l.PerSecond, l.Key, l.Burst, l.Verdict, l.Key)
+			l.PerSecond, line(l.Key), l.Burst, l.Verdict, line(l.Key))
 	}
 	_, err = io.WriteString(s.out, b.String())
 	return err
@@ -102,18 +102,18 @@ func writeStep(b *strings.Builder, step intake.RulesStep) {
 	if step.Matches {
 		answer = "yes"
 	}
-	fmt.Fprintf(b, "%-4s%s", answer, step.Rule.Name)
+	fmt.Fprintf(b, "%-4s%s", answer, line(step.Rule.Name))
 	if sample := step.Rule.Sample; step.Matches && sample != nil {
 		fmt.Fprintf(b, ": %s %s, %s %s", percent(sample.Percent), sample.Below, percent(100-sample.Percent), sample.Above)
 	} else if step.Matches {
 		b.WriteString(": " + step.Rule.Verdict)
 	}
-	fmt.Fprintf(b, "\n        when %s\n", strings.Join(strings.Fields(step.Rule.When), " "))
+	fmt.Fprintf(b, "\n        when %s\n", line(strings.Join(strings.Fields(step.Rule.When), " ")))
 	if step.Error != "" {
-		fmt.Fprintf(b, "        cannot be evaluated: %s\n", step.Error)
+		fmt.Fprintf(b, "        cannot be evaluated: %s\n", line(step.Error))
 	}
 	for _, seen := range step.Seen {
-		fmt.Fprintf(b, "        %s is %s\n", seen.Call, seen.Value)
+		fmt.Fprintf(b, "        %s is %s\n", line(seen.Call), line(seen.Value))
 	}
 }
 

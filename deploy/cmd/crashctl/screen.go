@@ -3,57 +3,34 @@ package main
 import (
 	"encoding/json"
 	"fmt"
-	"io"
-	"os"
 	"strings"
 	"time"
-
-	"github.com/mattn/go-isatty"
 
 	"github.com/yagi-crash/yagi/deploy/internal/queuestatus"
 )
 
-// home puts the cursor into the upper left corner, and erase removes what is
-// below and right of it (ECMA-48).
-const (
-	home  = "\x1b[H"
-	erase = "\x1b[J"
-)
-
-// isTerminal tells whether out is read by somebody's eyes. What is no file
-// may say so itself.
-func isTerminal(out io.Writer) bool {
-	switch out := out.(type) {
-	case interface{ IsTerminal() bool }:
-		return out.IsTerminal()
-	case *os.File:
-		return isatty.IsTerminal(out.Fd())
-	}
-	return false
-}
-
 // show prints a view: as JSON on one line, in place of the last one on a
 // terminal, and otherwise as one line of text.
-func (c *status) show(out io.Writer) func(*view) error {
+func (c *status) show(out display) func(*view) error {
 	switch {
 	case c.JSON:
 		e := json.NewEncoder(out)
 		e.SetEscapeHTML(false) // subjects have a >
 		return func(v *view) error { return e.Encode(v) }
-	case isTerminal(out):
+	case out.IsTerminal():
 		return func(v *view) error { return v.redraw(out) }
 	default:
 		return func(v *view) error {
-			_, err := fmt.Fprintln(out, v.line())
+			_, err := fmt.Fprintln(out, line(v.line()))
 			return err
 		}
 	}
 }
 
-// redraw writes the screen at once, so that it does not flicker.
-func (v *view) redraw(out io.Writer) error {
+// redraw shows the view in place of the one before.
+func (v *view) redraw(out display) error {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s%scrashctl status at %s, every %s; Ctrl-C ends it\n\n", home, erase, v.Time.Format(time.TimeOnly), v.every)
+	fmt.Fprintf(&b, "crashctl status at %s, every %s; Ctrl-C ends it\n\n", v.Time.Format(time.TimeOnly), v.every)
 	if v.err != nil {
 		b.WriteString("It goes on when there is an answer again.\n\n")
 	} else {
@@ -62,8 +39,7 @@ func (v *view) redraw(out io.Writer) error {
 	if err := printTable(&b, v.Status); err != nil {
 		return err
 	}
-	_, err := io.WriteString(out, b.String())
-	return err
+	return out.redraw(b.String())
 }
 
 func (v *view) writeFlow(b *strings.Builder) {

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -27,8 +26,8 @@ const role = "ops"
 type session struct {
 	environ  []string
 	timeout  time.Duration
-	out      io.Writer
-	progress io.Writer // for people who wait for what comes out
+	out      display
+	progress display // for people who wait for what comes out
 }
 
 // connect returns a connection over which JetStream answers, or gives up after

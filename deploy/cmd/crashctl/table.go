@@ -16,14 +16,14 @@ import (
 func printTable(out io.Writer, s *queuestatus.Status) error {
 	var b strings.Builder
 	if s.Server != nil {
-		fmt.Fprintf(&b, "server        %s, nats-server %s\n", s.Server.Name, s.Server.Version)
-		fmt.Fprintf(&b, "syncs         %s\n", syncs(s.Sync))
-		fmt.Fprintf(&b, "dead letters  %s\n", deadLetters(s))
-		fmt.Fprintf(&b, "held reports  %s\n", heldReports(s))
+		writeHead(&b, "server", s.Server.Name+", nats-server "+s.Server.Version)
+		writeHead(&b, "syncs", syncs(s.Sync))
+		writeHead(&b, "dead letters", deadLetters(s))
+		writeHead(&b, "held reports", heldReports(s))
 	}
-	fmt.Fprintf(&b, "bucket        %s\n", bucket(s.Bucket))
-	fmt.Fprintf(&b, "intakes       %s\n", intakes(s.Intakes))
-	fmt.Fprintf(&b, "uploaders     %s\n", uploaders(s.Uploaders))
+	writeHead(&b, "bucket", bucket(s.Bucket))
+	writeHead(&b, "intakes", intakes(s.Intakes))
+	writeHead(&b, "uploaders", uploaders(s.Uploaders))
 	if len(s.Partitions) > 0 {
 		writeRows(&b, rows(s))
 	}
@@ -40,6 +40,10 @@ func printTable(out io.Writer, s *queuestatus.Status) error {
 	}
 	_, err := io.WriteString(out, b.String())
 	return err
+}
+
+func writeHead(b *strings.Builder, name, text string) {
+	fmt.Fprintf(b, "%-13s %s\n", name, line(text))
 }
 
 func rows(s *queuestatus.Status) [][]string {
@@ -271,6 +275,6 @@ func writeList(b *strings.Builder, title string, lines []string) {
 	}
 	fmt.Fprintf(b, "\n%s:\n", title)
 	for _, l := range lines {
-		fmt.Fprintf(b, "  %s\n", l)
+		fmt.Fprintf(b, "  %s\n", line(l))
 	}
 }

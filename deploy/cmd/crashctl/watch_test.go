@@ -249,7 +249,7 @@ func TestWatchScreen(t *testing.T) {
 		Drain: &drain{PeakDepth: 2000, depth: 500, PerSecond: new(4.0), ETASeconds: new(queuestatus.Seconds(125))},
 	}
 	var out terminal
-	show := (&status{}).show(&out)
+	show := (&status{}).show(display{&out})
 	for range 2 {
 		out.Reset()
 		if err := show(v); err != nil {

@@ -3,12 +3,12 @@ package main
 import (
 	"errors"
 	"fmt"
-	"net"
 	"path/filepath"
 	"slices"
 	"strings"
 
 	"github.com/yagi-crash/yagi/intake"
+	"github.com/yagi-crash/yagi/pkg/settings"
 	"github.com/yagi-crash/yagi/uploader"
 )
 
@@ -26,22 +26,6 @@ type Config struct {
 	S3Addr string `env:"LOCAL_S3_ADDR" envDefault:"127.0.0.1:7070"`
 	// S3WebAddr is where the bucket can be looked at with a browser.
 	S3WebAddr string `env:"LOCAL_S3_WEB_ADDR" envDefault:"127.0.0.1:7071"`
-}
-
-// Validate reports every address that is not one.
-func (c *Config) Validate() error {
-	var errs []error
-	for _, a := range []struct{ name, addr string }{
-		{"LOCAL_NATS_ADDR", c.NATSAddr},
-		{"LOCAL_NATS_MONITOR_ADDR", c.NATSMonitorAddr},
-		{"LOCAL_S3_ADDR", c.S3Addr},
-		{"LOCAL_S3_WEB_ADDR", c.S3WebAddr},
-	} {
-		if _, _, err := net.SplitHostPort(a.addr); err != nil {
-			errs = append(errs, fmt.Errorf("%s: %q is not host:port", a.name, a.addr))
-		}
-	}
-	return errors.Join(errs...)
 }
 
 // The embedded bucket and who may use it. The keys are no secret: the server
@@ -78,7 +62,30 @@ func load(environ []string, console string) (c configs, err error) {
 	environ = slices.Concat(defaults, withoutEmpty(environ), fixed)
 	c.intake, err = intake.Load(environ, &c.local, &c.uploader)
 	c.uploader.S3 = uploader.S3{Region: region, AccessKey: accessKey, SecretKey: secretKey}
-	return c, errors.Join(err, c.fixPaths())
+	return c, errors.Join(err, c.checkAddrs(err), c.fixPaths())
+}
+
+// checkAddrs reports each address that is none, or that another one takes, unless
+// the tiers have done so.
+func (c *configs) checkAddrs(reported error) error {
+	var p settings.Problems
+	p.Addrs(
+		settings.Addr{Key: "INTAKE_ADDR", Value: c.intake.Addr}, settings.Addr{Key: "INTAKE_ADMIN_ADDR", Value: c.intake.AdminAddr},
+		settings.Addr{Key: "UPLOADER_ADMIN_ADDR", Value: c.uploader.AdminAddr},
+		settings.Addr{Key: "LOCAL_NATS_ADDR", Value: c.local.NATSAddr}, settings.Addr{Key: "LOCAL_NATS_MONITOR_ADDR", Value: c.local.NATSMonitorAddr},
+		settings.Addr{Key: "LOCAL_S3_ADDR", Value: c.local.S3Addr}, settings.Addr{Key: "LOCAL_S3_WEB_ADDR", Value: c.local.S3WebAddr},
+	)
+	if p.Err() == nil || reported == nil {
+		return p.Err()
+	}
+	known := strings.Split(reported.Error(), "\n")
+	var more []error
+	for line := range strings.SplitSeq(p.Err().Error(), "\n") {
+		if !slices.Contains(known, line) {
+			more = append(more, errors.New(line))
+		}
+	}
+	return errors.Join(more...)
 }
 
 // fixPaths makes intake's paths absolute: the S3 server changes the working

@@ -3,6 +3,7 @@ package main
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 )
 
@@ -48,5 +49,25 @@ func TestPathsAreAbsolute(t *testing.T) {
 	}
 	if c.intake.SpoolDir != dir {
 		t.Errorf("the spool lies in %q, want %q", c.intake.SpoolDir, dir)
+	}
+}
+
+// Addresses that cannot be, or that are the same, are told at once, each once, and no
+// two of the defaults are the same.
+func TestAddresses(t *testing.T) {
+	if _, err := load(nil, "json"); err != nil {
+		t.Error(err)
+	}
+	_, err := load([]string{"INTAKE_ADDR=8000", "UPLOADER_ADMIN_ADDR=:8001", "LOCAL_S3_ADDR=127.0.0.1:8222", "LOCAL_S3_WEB_ADDR=a b:1", "INTAKE_GRACE=1ns"}, "json")
+	if err == nil {
+		t.Fatal("no error")
+	}
+	for _, want := range []string{
+		"\nINTAKE_ADDR: \"8000\" is not host:port", "\nINTAKE_GRACE: ", "\nUPLOADER_ADMIN_ADDR: :8001 is taken by INTAKE_ADMIN_ADDR",
+		"\nLOCAL_S3_ADDR: 127.0.0.1:8222 is taken by LOCAL_NATS_MONITOR_ADDR", "\nLOCAL_S3_WEB_ADDR: \"a b:1\"",
+	} {
+		if strings.Count(err.Error(), want) != 1 {
+			t.Errorf("%q is not there once:\n%v", want, err)
+		}
 	}
 }

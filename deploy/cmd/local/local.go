@@ -15,6 +15,7 @@ import (
 	"github.com/yagi-crash/yagi/pkg/devstack/devnats"
 	"github.com/yagi-crash/yagi/pkg/devstack/devs3"
 	"github.com/yagi-crash/yagi/pkg/queue"
+	"github.com/yagi-crash/yagi/pkg/settings"
 	"github.com/yagi-crash/yagi/pkg/telemetry"
 	"github.com/yagi-crash/yagi/uploader"
 )
@@ -28,6 +29,7 @@ func run(ctx context.Context, environ []string, out io.Writer) error {
 		return err
 	}
 	log := telemetry.NewLogger(c.intake.Log, out)
+	settings.LogWarnings(log, environ, &c.local, &c.intake, &c.uploader)
 	b, err := startBackends(ctx, c, log)
 	if err != nil {
 		return err

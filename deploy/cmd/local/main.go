@@ -10,6 +10,8 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+
+	"github.com/yagi-crash/yagi/pkg/telemetry"
 )
 
 func main() {
@@ -21,7 +23,7 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	context.AfterFunc(ctx, stop) // a second signal ends the process at once
 	if err := run(ctx, os.Environ(), os.Stdout); err != nil {
-		fmt.Fprintln(os.Stderr, "local:", err)
+		telemetry.LastWords(os.Stderr, "local:", err)
 		os.Exit(1)
 	}
 }

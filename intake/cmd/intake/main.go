@@ -41,6 +41,7 @@ func run(ctx context.Context, environ []string, out io.Writer) error {
 	defer sink.Close()
 	log = log.With().Str("tier", "intake").Logger()
 	log.Info().Object("settings", settings.Effective(&cfg)).Msg("settings")
+	settings.LogWarnings(log, environ, &cfg)
 	server, err := intake.Listen(ctx, cfg, log)
 	if err != nil {
 		return err

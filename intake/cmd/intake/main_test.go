@@ -41,3 +41,28 @@ func TestRunReloadsRulesAtSIGHUP(t *testing.T) {
 		t.Errorf("run returned %v after %d events, want 3", err, seen.Load())
 	}
 }
+
+// A misspelt variable is logged, and keeps nobody from starting.
+func TestRunWarnsOfMisspeltSettings(t *testing.T) {
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	var warned atomic.Bool
+	err := run(ctx, []string{
+		"INTAKE_ADDR=127.0.0.1:0", "INTAKE_ADMIN_ADDR=127.0.0.1:0", "NATS_URL=nats://127.0.0.1:1", "INTAKE_MAX_BODYS=1MB",
+	}, writerFunc(func(p []byte) {
+		if bytes.Contains(p, []byte("did you mean INTAKE_MAX_BODY?")) {
+			warned.Store(true)
+			stop()
+		}
+	}))
+	if err != nil || !warned.Load() {
+		t.Errorf("run returned %v, warned: %t", err, warned.Load())
+	}
+}
+
+type writerFunc func([]byte)
+
+func (f writerFunc) Write(p []byte) (int, error) {
+	f(p)
+	return len(p), nil
+}

@@ -38,6 +38,7 @@ func run(ctx context.Context, environ []string, out io.Writer) error {
 	defer sink.Close()
 	log = log.With().Str("tier", "uploader").Logger()
 	log.Info().Object("settings", settings.Effective(&cfg)).Msg("settings")
+	settings.LogWarnings(log, environ, &cfg)
 	u, err := uploader.Listen(ctx, cfg, log)
 	if err != nil {
 		return err

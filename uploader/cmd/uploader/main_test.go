@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"strings"
+	"sync/atomic"
 	"testing"
 )
 
@@ -40,5 +41,18 @@ func TestRunNamesWhatIsMissing(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), name) {
 			t.Errorf("run returned %v, want an error that names %s", err, name)
 		}
+	}
+}
+
+// A misspelt variable is logged, and keeps nobody from starting.
+func TestRunWarnsOfMisspeltSettings(t *testing.T) {
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	var warned atomic.Bool
+	err := run(ctx, []string{
+		"UPLOADER_ADMIN_ADDR=127.0.0.1:0", "NATS_URL=nats://127.0.0.1:1", "S3_BUCKET=crashes", "AWS_REGION=us-east-1", "UPLOADER_WORKER=4",
+	}, &writer{text: "did you mean UPLOADER_WORKERS?", found: func() { warned.Store(true); stop() }})
+	if err != nil || !warned.Load() {
+		t.Errorf("run returned %v, warned: %t", err, warned.Load())
 	}
 }
