@@ -37,7 +37,8 @@ type Config struct {
 	// of its clients, and its key. They are read again at each connection, so that a
 	// renewed certificate needs no restart.
 	Cert string `env:"NATS_CERT"`
-	Key  string `env:"NATS_KEY"`
+	// Key is the path of that key.
+	Key string `env:"NATS_KEY"`
 	// TLSFirst is for a server that begins with TLS before it says anything
 	// (handshake_first in its tls block).
 	TLSFirst bool `env:"NATS_TLS_FIRST"`

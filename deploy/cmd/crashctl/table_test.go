@@ -50,6 +50,7 @@ func troubled() *queuestatus.Status {
 		Total:       queuestatus.Total{Usage: &queuestatus.Usage{Bytes: 9<<30 + 512, LimitBytes: -1}},
 		DeadLetters: queuestatus.Stream{Name: "CRASHES_DLQ", State: queuestatus.Present, Usage: &queuestatus.Usage{Messages: 5678, Bytes: 5 << 20}},
 		DeadReports: new(uint64(1234)),
+		Held:        queuestatus.Held{Stream: queuestatus.Stream{Name: "CRASHES_HELD", State: queuestatus.Present}, Reports: new(uint64(12))},
 		Intakes: []queuestatus.Service{
 			{Address: "i1:8000", Trouble: []string{}},
 			{Address: "i2:8000", Trouble: []string{"nats: away", "publish: nothing"}},
@@ -71,6 +72,7 @@ func TestTable(t *testing.T) {
 	const want = `server        n1, nats-server 2.15.2
 syncs         n1 always, n2 every 2m0s, n3:8222 unknown
 dead letters  1,234, 5.0 MiB
+held reports  12
 bucket        crashes missing
 intakes       i1:8000 well; i2:8000 in trouble; i3:8000 unknown
 uploaders     u1:8002 breaker closed, 16 at a time; u2:8002 breaker open; u3:8002 unknown
@@ -134,6 +136,7 @@ func TestJSONFields(t *testing.T) {
 	const want = `attention
 bucket
 bucket.name
+bucket.note
 bucket.problem
 bucket.state
 cannot_tell
@@ -150,6 +153,18 @@ dead_letters.usage.limit_bytes
 dead_letters.usage.messages
 dead_letters.usage.used_percent
 dead_reports
+held
+held.last_cause
+held.last_class
+held.reports
+held.stream
+held.stream.copies
+held.stream.differences
+held.stream.leader
+held.stream.name
+held.stream.replicas
+held.stream.state
+held.stream.usage
 intakes
 intakes.address
 intakes.problem
@@ -160,6 +175,7 @@ partitions.consumer
 partitions.consumer.backlog
 partitions.consumer.backlog.ack_pending
 partitions.consumer.backlog.depth
+partitions.consumer.backlog.max_ack_pending
 partitions.consumer.backlog.oldest_seconds
 partitions.consumer.backlog.paused_seconds
 partitions.consumer.backlog.pending
