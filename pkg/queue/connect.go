@@ -119,14 +119,32 @@ func Connect(cfg Config, role string, log zerolog.Logger, further ...nats.Option
 		nats.ErrorHandler(events.trouble),
 	}
 	options = append(options, cfg.security()...)
+	if misread(cfg.URL) {
+		return nil, fmt.Errorf("connecting to NATS_URL: %w", errAddresses)
+	}
 	nc, err := nats.Connect(cfg.URL, append(options, further...)...)
 	if _, ok := errors.AsType[*url.Error](err); ok { // which quotes the URL, with its password
-		err = errors.New("not a list of addresses such as nats://nats.example.com:4222")
+		err = errAddresses
 	}
 	if err != nil {
 		return nil, fmt.Errorf("connecting to NATS_URL: %w", err)
 	}
 	return nc, nil
+}
+
+// errAddresses does not repeat NATS_URL, which may hold a password.
+var errAddresses = errors.New("not a list of addresses such as nats://nats.example.com:4222; a password in it is percent-encoded")
+
+// misread reports whether part of a password would be taken for a host, and so be
+// logged: one that has a / ? or # in it.
+func misread(list string) bool {
+	for address := range strings.SplitSeq(list, ",") {
+		u, err := url.Parse(strings.TrimSpace(address))
+		if err == nil && u.Host != "" && strings.Contains(u.Path+u.RawQuery+u.Fragment, "@") {
+			return true
+		}
+	}
+	return false
 }
 
 // comings logs a connection's comings and goings, each reason for which it
