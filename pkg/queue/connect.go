@@ -30,13 +30,13 @@ type Config struct {
 	// means that the URL carries the credentials or none are needed.
 	Creds string `env:"NATS_CREDS"`
 	// CA is the path of a file of PEM certificates, which are trusted instead of the
-	// system's to sign the server's. With it, or with Cert, every connection is TLS.
+	// system's to sign the server's. With it, or with NATS_CERT, every connection is TLS.
 	CA string `env:"NATS_CA"`
-	// Cert and Key are the paths of PEM files with the certificate that the server asks
-	// of its clients, and its key. They are read again at each connection, so that a
-	// renewed certificate needs no restart.
+	// Cert is the path of a PEM file with the certificate that the server asks of its
+	// clients. It is read again at each connection, so that a renewed one needs no restart.
 	Cert string `env:"NATS_CERT"`
-	Key  string `env:"NATS_KEY"`
+	// Key is the path of a PEM file with the key of NATS_CERT.
+	Key string `env:"NATS_KEY"`
 	// TLSFirst is for a server that begins with TLS before it says anything
 	// (handshake_first in its tls block).
 	TLSFirst bool `env:"NATS_TLS_FIRST"`
