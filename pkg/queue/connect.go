@@ -31,13 +31,12 @@ type Config struct {
 	// means that the URL carries the credentials or none are needed.
 	Creds string `env:"NATS_CREDS"`
 	// CA is the path of a file of PEM certificates, which are trusted instead of the
-	// system's to sign the server's. With it, or with Cert, every connection is TLS.
+	// system's to sign the server's. With it, or with NATS_CERT, every connection is TLS.
 	CA string `env:"NATS_CA"`
-	// Cert and Key are the paths of PEM files with the certificate that the server asks
-	// of its clients, and its key. They are read again at each connection, so that a
-	// renewed certificate needs no restart.
+	// Cert is the path of a PEM file with the certificate that the server asks of its
+	// clients. It is read again at each connection, so that a renewed one needs no restart.
 	Cert string `env:"NATS_CERT"`
-	// Key is the path of that key.
+	// Key is the path of a PEM file with the key of NATS_CERT.
 	Key string `env:"NATS_KEY"`
 	// TLSFirst is for a server that begins with TLS before it says anything
 	// (handshake_first in its tls block).
@@ -166,14 +165,32 @@ func Connect(cfg Config, role string, log zerolog.Logger, further ...nats.Option
 		nats.ErrorHandler(events.trouble),
 	}
 	options = append(options, cfg.security()...)
+	if misread(cfg.URL) {
+		return nil, fmt.Errorf("connecting to NATS_URL: %w", errAddresses)
+	}
 	nc, err := nats.Connect(cfg.URL, append(options, further...)...)
 	if _, ok := errors.AsType[*url.Error](err); ok { // which quotes the URL, with its password
-		err = errors.New("not a list of addresses such as nats://nats.example.com:4222")
+		err = errAddresses
 	}
 	if err != nil {
 		return nil, fmt.Errorf("connecting to NATS_URL: %w", err)
 	}
 	return nc, nil
+}
+
+// errAddresses does not repeat NATS_URL, which may hold a password.
+var errAddresses = errors.New("not a list of addresses such as nats://nats.example.com:4222; a password in it is percent-encoded")
+
+// misread reports whether part of a password would be taken for a host, and so be
+// logged: one that has a / ? or # in it.
+func misread(list string) bool {
+	for address := range strings.SplitSeq(list, ",") {
+		u, err := url.Parse(strings.TrimSpace(address))
+		if err == nil && u.Host != "" && strings.Contains(u.Path+u.RawQuery+u.Fragment, "@") {
+			return true
+		}
+	}
+	return false
 }
 
 // comings logs a connection's comings and goings, each reason for which it

@@ -5,13 +5,19 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/nats-io/jwt/v2"
+	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nkeys"
 	"github.com/rs/zerolog"
 
 	"github.com/yagi-crash/yagi/pkg/queue"
@@ -138,4 +144,82 @@ func (l *lines) Write(p []byte) (int, error) {
 	defer l.mu.Unlock()
 	l.all = append(l.all, string(p))
 	return len(p), nil
+}
+
+// issue makes a user of an account that a server trusts, good until a time.
+func issue(t *testing.T, account nkeys.KeyPair, until time.Time) (creds string) {
+	t.Helper()
+	user, err := nkeys.CreateUser()
+	must(t, err)
+	public, err := user.PublicKey()
+	must(t, err)
+	claims := jwt.NewUserClaims(public)
+	claims.Expires = until.Unix()
+	token, err := claims.Encode(account)
+	must(t, err)
+	seed, err := user.Seed()
+	must(t, err)
+	text, err := jwt.FormatUserConfig(token, seed)
+	must(t, err)
+	creds = filepath.Join(t.TempDir(), "user.creds")
+	must(t, os.WriteFile(creds, text, 0o600))
+	return creds
+}
+
+// trusting starts a server that trusts an operator, and returns the key of an account.
+func trusting(t *testing.T) (*server.Server, nkeys.KeyPair) {
+	t.Helper()
+	operator, err := nkeys.CreateOperator()
+	must(t, err)
+	account, err := nkeys.CreateAccount()
+	must(t, err)
+	public, err := account.PublicKey()
+	must(t, err)
+	trusted, err := operator.PublicKey()
+	must(t, err)
+	token, err := jwt.NewAccountClaims(public).Encode(operator)
+	must(t, err)
+	resolver := &server.MemAccResolver{}
+	must(t, resolver.Store(public, token))
+	return startServer(t, &server.Options{TrustedKeys: []string{trusted}, AccountResolver: resolver}), account
+}
+
+// Credentials that expire, and a server that refuses them ever after, are told once, and
+// not at each attempt.
+func TestExpiredCredentialsAreToldOnce(t *testing.T) {
+	t.Parallel()
+	s, account := trusting(t)
+	said := &lines{}
+	var attempts atomic.Int32
+	tenth := make(chan struct{})
+	cfg := queue.Config{URL: s.ClientURL(), Creds: issue(t, account, time.Now().Add(3*time.Second))}
+	nc, err := queue.Connect(cfg, "test", zerolog.New(said), nats.SetCustomDialer(counting{&attempts, tenth}))
+	must(t, err)
+	select {
+	case <-tenth:
+	case <-time.After(time.Minute):
+		t.Error("there are no ten attempts in a minute")
+	}
+	nc.Close()
+	said.mu.Lock()
+	defer said.mu.Unlock()
+	refused := slices.DeleteFunc(slices.Clone(said.all), func(l string) bool { return strings.Contains(l, "is connected") })
+	// What ended the connection, that it is away, why there is none.
+	if len(refused) > 4 || !strings.Contains(strings.Join(refused, ""), "xpired") {
+		t.Errorf("of %d attempts was said\n%s", attempts.Load(), strings.Join(said.all, ""))
+	}
+}
+
+// counting counts connections.
+type counting struct {
+	attempts *atomic.Int32
+	tenth    chan struct{}
+}
+
+// Dial implements nats.CustomDialer.
+func (c counting) Dial(network, address string) (net.Conn, error) {
+	if c.attempts.Add(1) == 10 {
+		close(c.tenth)
+	}
+	return net.Dial(network, address)
 }

@@ -159,20 +159,6 @@ func (f field) separator() string {
 	return ","
 }
 
-// mask hides the credentials of a URL or of a list of URLs, with or without a
-// scheme (NATS takes user:password@host and token@host). It hides up to the
-// last @ rather than the first comma, because nothing stops a password from
-// containing a comma.
-func mask(text string) string {
-	parts := strings.Split(text, "://")
-	for i, part := range parts {
-		if at := strings.LastIndexByte(part, '@'); at >= 0 {
-			parts[i] = "***" + part[at:]
-		}
-	}
-	return strings.Join(parts, "://")
-}
-
 // reason is what is wrong with a value, without the Go names that the env
 // library puts around it.
 func reason(err error) string {

@@ -125,7 +125,7 @@ func (l List) MarshalZerologObject(e *zerolog.Event) {
 }
 
 // Effective lists every setting of the configs (pointers to structs). A
-// Secret, and whatever stands before the @ of a URL, shows as "***".
+// Secret, and what may be a credential in an address, shows as "***".
 func Effective(configs ...any) List {
 	var all List
 	for _, config := range configs {

@@ -90,3 +90,44 @@ func TestSecretNeverPrints(t *testing.T) {
 		t.Errorf("the empty secret prints as %q", got)
 	}
 }
+
+// Whatever form credentials have in an address, they do not show, and the host does
+// where it can be told from them.
+func TestCredentialsNeverShow(t *testing.T) {
+	for text, want := range map[string]string{
+		"nats://u:s3cret@h:4222":                       "nats://***@h:4222",
+		"nats://u:s3cret://x@h":                        "nats://***@h",
+		"nats://u:s3cret,nats://v:s3cret@h":            "nats://***,nats://***@h",
+		"nats://u:s3cret,q://x@h":                      "nats://***@h",
+		"nats://s3cret@h":                              "nats://***@h",
+		"u:s3cret@h1,u:s3cret@h2":                      "***@h2",
+		"s3cret@h":                                     "***@h",
+		"nats://h?password=s3cret":                     "nats://h?***",
+		"nats://u@h1:1?password=s3cret, tls://h2:2,h3": "nats://***@h1:1?***, tls://h2:2,h3",
+		"h:4222?password=s3cret":                       "h:4222?***",
+		"nats://h?password=s3cret@s3cret":              "nats://***",
+		"nats://u:s3cret?x@h":                          "nats://***",
+		"nats://u:s3cret#x@h":                          "nats://***",
+		"nats://u:s3cret/x@h":                          "nats://***@h",
+		"nats://u:%s3cret@h":                           "nats://***@h",
+		"nats://u:s%33cret@h:bad":                      "nats://***@h:bad",
+		"nats://u:s3cret":                              "nats://***",
+		"nats:/u:s3cret@h":                             "***@h",
+		"nats://u:p@ss:s3cret@h":                       "nats://***@h",
+		"nats://h1:4222,nats://[::1]:4222,nats://h3":   "nats://h1:4222,nats://[::1]:4222,nats://h3",
+		"http://127.0.0.1:7070":                        "http://127.0.0.1:7070",
+		"https://s3.eu-west-1.example.com/a/b":         "https://s3.eu-west-1.example.com/a/b",
+		"/etc/yagi/rules.yaml":                         "/etc/yagi/rules.yaml",
+		"":                                             "",
+	} {
+		var c struct {
+			Text string `env:"T_TEXT"`
+		}
+		if err := settings.Load([]string{"T_TEXT=" + text}, &c); err != nil {
+			t.Fatal(err)
+		}
+		if got := settings.Effective(&c)[0].Value; got != want {
+			t.Errorf("%s shows as %s, want %s", text, got, want)
+		}
+	}
+}

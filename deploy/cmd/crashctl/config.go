@@ -76,11 +76,10 @@ const needs = `It needs these environment variables, the same as the services':
     NATS_URL               where the NATS servers are, several with
                            commas between them (required)
     NATS_CREDS             path of a credentials file
-    NATS_CA                path of the certificates that sign the
-                           servers' (the system's)
-    NATS_CERT, NATS_KEY    paths of a client's certificate and its key
-    NATS_TLS_FIRST         true where servers expect TLS at once
-    NATS_JETSTREAM_DOMAIN  the domain of the streams, on a leaf node
+    NATS_CA                path of the authority's certificates
+    NATS_CERT, NATS_KEY    paths of a client's certificate and key
+    NATS_TLS_FIRST         true: the server begins with TLS
+    NATS_JETSTREAM_DOMAIN  domain of the streams, over a leaf node
     NATS_PARTITIONS        number of streams of reports (1)
     NATS_REPLICAS          servers that hold each stream (1)
     NATS_STREAM_MAX_BYTES  size at which a stream is full (10GiB)
