@@ -34,9 +34,8 @@ func NewReplayer(ctx context.Context, cfg Config, js jetstream.JetStream, waitin
 	return &Replayer{u: u, waiting: waiting}, nil
 }
 
-// Probe returns nil when the bucket takes an object: the one that uploaders put when
-// they try it.
-// Where that is refused, an object beside those of reports decides.
+// Probe returns nil when the bucket takes an object: one such as uploaders put when they
+// try it, or, where that is refused, one beside those of reports.
 func (r *Replayer) Probe(ctx context.Context) error { return r.probe(ctx, crash.RawCrashName) }
 
 func (r *Replayer) probe(ctx context.Context, part string) error {

@@ -85,8 +85,11 @@ func (s *Store) probedLately(ctx context.Context) error {
 		lasts = probedIll
 	}
 	if e.probed.IsZero() || time.Since(e.probed) >= lasts {
-		e.probe = s.Probe(ctx)
-		e.probed = time.Now()
+		probe := s.Probe(ctx)
+		if ctx.Err() != nil { // which says nothing about the next time
+			return probe
+		}
+		e.probe, e.probed = probe, time.Now()
 	}
 	return e.probe
 }
