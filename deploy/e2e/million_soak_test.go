@@ -269,7 +269,7 @@ func (m *million) verdict(t *testing.T, posted, took time.Duration) {
 	t.Logf("damaged        %d", c.damaged)
 	t.Logf("faults         %v", m.played())
 	t.Logf("other answers  %v", m.refusals())
-	t.Logf("duration       %v, draining included", took.Round(time.Second))
+	t.Logf("duration       %v, draining included: %.0f/s", took.Round(time.Second), float64(c.stored)/took.Seconds())
 	if c.lost > 0 || c.damaged > 0 {
 		t.Errorf("%d reports are lost, such as %v; %d are damaged: %v", c.lost, m.book.someLost(10), c.damaged, m.book.firstDamage())
 	}
