@@ -33,9 +33,9 @@ type Config struct {
 	// MaxConnections is how many clients may be connected to INTAKE_ADDR at once. When
 	// it is reached, a newcomer displaces the connection that has been idle the longest,
 	// else the oldest one whose request has not begun, whose head is unfinished, or that
-	// has its answer. When all have a request in progress, a tenth more, and 32, are
+	// has its answer. When all have a request in progress, a tenth more, and 64, are
 	// accepted: health checks are answered; half of that many reports wait up to 5 s for
-	// one in progress to end, others are answered 503. As many (a tenth, and 32) may have
+	// one in progress to end, others are answered 503. As many (a tenth, and 64) may have
 	// an unfinished head.
 	MaxConnections int `env:"INTAKE_MAX_CONNECTIONS" envDefault:"20000"`
 	// IdleTimeout is how long a connection may wait for its next request. It must be

@@ -129,7 +129,7 @@ func TestFullHouseRefuses(t *testing.T) {
 		c.send(request(len(report())) + report()[:20])
 	}
 	awaitLine(t, i, "intake_requests_in_flight 2")
-	crowd := make([]*conn, 60)
+	crowd := make([]*conn, 150)
 	for n := range crowd {
 		crowd[n] = i.dial(t)
 		crowd[n].send(request(len(report())) + report()[:20])
@@ -152,7 +152,7 @@ func TestFullHouseRefuses(t *testing.T) {
 func TestAnsweredRequestsAreEvicted(t *testing.T) {
 	t.Parallel()
 	i := startIntake(t, startQueue(t).url, "INTAKE_MAX_CONNECTIONS=2")
-	for n := range 80 {
+	for n := range 100 {
 		c := i.dial(t).soon()
 		c.send(strings.Replace(request(100_000), "/submit", "/x", 1))
 		if n%10 == 9 {
@@ -164,18 +164,18 @@ func TestAnsweredRequestsAreEvicted(t *testing.T) {
 // Unfinished heads are bounded in number, below the limit on connections.
 func TestUnfinishedHeadsAreBounded(t *testing.T) {
 	t.Parallel()
-	i := startIntake(t, startQueue(t).url, "INTAKE_MAX_CONNECTIONS=200") // a tenth and 32: 52
-	heads := make([]*conn, 60)
+	i := startIntake(t, startQueue(t).url, "INTAKE_MAX_CONNECTIONS=200") // a tenth and 64: 84
+	heads := make([]*conn, 92)
 	for n := range heads {
 		heads[n] = i.dial(t).soon()
 		heads[n].send("POST /submit HTTP/1.1\r\n")
-		if n == 51 {
-			awaitLine(t, i, "intake_connections 52")
+		if n == 83 {
+			awaitLine(t, i, "intake_connections 84")
 		}
 	}
 	awaitLine(t, i, `intake_connections_evicted_total{state="head"} 8`)
-	heads[59].send(strings.TrimPrefix(whole(report()), "POST /submit HTTP/1.1\r\n"))
-	crashID(t, heads[59].answer())
+	heads[91].send(strings.TrimPrefix(whole(report()), "POST /submit HTTP/1.1\r\n"))
+	crashID(t, heads[91].answer())
 }
 
 // A head of many tiny fields is refused while it arrives: on the first request,

@@ -25,7 +25,7 @@ const (
 	// ripe is how long a connection has, before it may be evicted, to show that
 	// it has a request, or to get its answer. Without it a flood of newcomers
 	// would displace each other before the first was read.
-	ripe = 50 * time.Millisecond
+	ripe = 20 * time.Millisecond
 )
 
 // Config is the limits of a Listener.
@@ -41,8 +41,8 @@ type Config struct {
 
 // Reserve returns how many connections may be open beyond Connections while all
 // of those have a request in progress, and how many heads may be unfinished at a
-// time: a tenth of Connections, and 32.
-func (c Config) Reserve() int { return c.Connections/10 + 32 }
+// time: a tenth of Connections, and 64.
+func (c Config) Reserve() int { return c.Connections/10 + 64 }
 
 // Listener is a limit listener of TCP connections. When it is full, a newcomer
 // evicts the connection that has been idle the longest, or else the oldest one
