@@ -5,33 +5,27 @@ import (
 	"io"
 	"net/http"
 	"strconv"
-	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/rs/zerolog"
 
+	"github.com/yagi-crash/yagi/intake/internal/transport"
 	"github.com/yagi-crash/yagi/pkg/crash"
 )
 
-const (
-	// retryAfter is what a client that is answered 503 is asked to wait,
-	// seconds.
-	retryAfter = "60"
-	// After a refusal that came before the body's end, this much more is read,
-	// for no longer than this: a client that is still sending when the
-	// connection closes would never see the reply.
-	lingerBytes = 32 << 20
-	lingerTime  = 2 * time.Second
-)
+// retryAfter is what a client that is answered 503 is asked to wait, seconds.
+const retryAfter = "60"
 
-// submit answers POST /submit: it is where a report's outcome becomes a status,
+// submit answers the post of a report: it is where a report's outcome becomes a status,
 // a line in the log and a count.
 type submit struct {
 	receiver receiver
+	slots    *slots
 	pace     pace
 	metrics  *metrics
 	log      zerolog.Logger
-	taken    *sync.WaitGroup // connections that net/http does not know any more
+	draining *atomic.Bool // connections are closed after their answer
 }
 
 // reply is what a client gets.
@@ -49,7 +43,7 @@ func (s *submit) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	control := http.NewResponseController(w)
-	s.answer(r, control, func(a reply) { send(w, r, control, a) })
+	s.answer(r, control, func(a reply) { s.send(w, r, control, a) })
 }
 
 // answer has the report received, replies, and says what came of it.
@@ -67,14 +61,24 @@ func (s *submit) answer(r *http.Request, conn deadliner, send func(reply)) {
 	paced := r.WithContext(r.Context()) // net/http needs its own body back in r
 	paced.Body = body
 
-	verdict, err := s.receiver.receive(paced)
+	verdict, err := s.receive(paced)
 	a := replyTo(verdict, err)
 	took := time.Since(start)
 	s.count(a, body.read, took)
 	answered = true
 	send(a)
+	transport.Of(r.Context()).Answered()
 	body.leave(a.status, r)
 	s.tell(verdict, a, err, body.read, took)
+}
+
+// receive has a report received once there is a slot for it.
+func (s *submit) receive(r *http.Request) (verdict, error) {
+	if err := s.slots.acquire(r.Context()); err != nil {
+		return verdict{}, crash.Unavailable(err)
+	}
+	defer s.slots.free.Release(1)
+	return s.receiver.receive(r)
 }
 
 func (s *submit) count(a reply, size int64, took time.Duration) {
@@ -107,11 +111,11 @@ func replyTo(v verdict, err error) reply {
 // because clients depend on both. A connection whose request was not read to
 // its end, or was chunked, is closed: what follows on it might be taken for a
 // request (a proxy and Go may differ on where such a body ends).
-func send(w http.ResponseWriter, r *http.Request, control *http.ResponseController, a reply) {
+func (s *submit) send(w http.ResponseWriter, r *http.Request, control *http.ResponseController, a reply) {
 	h := w.Header()
 	h.Set("Content-Type", "text/plain")
 	h.Set("Content-Length", strconv.Itoa(len(a.body)))
-	if a.status >= 400 || r.ContentLength < 0 {
+	if a.status >= 400 || r.ContentLength < 0 || s.draining.Load() {
 		h.Set("Connection", "close")
 	}
 	if a.status == http.StatusServiceUnavailable {

@@ -63,7 +63,7 @@ var electronFields = pairs{
 func TestCrashpadClients(t *testing.T) {
 	t.Parallel()
 	q := startQueue(t)
-	i := startIntake(t, q.url)
+	i := startIntake(t, q.url, "INTAKE_SUBMIT_PATHS=/submit,/api/*/minidump/")
 	const identified = "?product=Chrome_Linux&version=156.0.8078.79&guid=5f3c2b1a-0d1e-4f2a-8b3c-9d4e5f6a7b8c"
 	const kind = "\nContent-Type: multipart/form-data; boundary=" + crashpadBoundary
 	const libcurl = " HTTP/1.1\nHost: crash.example.org\nUser-Agent: Crashpad/0.8.0 libcurl/7.88.1 OpenSSL/3.0.19 zlib/1.2.13 libpsl/0.21.2 (+libidn2/2.3.3) Linux/6.1.0 (x86_64)\nAccept: */*\nAccept-Encoding: deflate, gzip, br, zstd"
@@ -94,10 +94,9 @@ func TestCrashpadClients(t *testing.T) {
 			head:  "POST /submit" + identified + " HTTP/1.1\nHost: crash.example.org" + kind + "\nAccept: */*" + gzip + "\nUser-Agent: Crashpad/0.8.0 CFNetwork/1498 Darwin/23.6.0 (x86_64)\nAccept-Language: en-GB,en;q=0.9\nAccept-Encoding: gzip, deflate\nConnection: keep-alive\nTransfer-Encoding: Chunked",
 			chunk: 16_384, keeps: wholeBody(200, 203),
 		}, chromiumFields, "browser_log.txt"),
-		// Its URL comes from the DSN and ends in /api/<project>/minidump/, which
-		// somebody in front has to turn into /submit.
+		// Its URL comes from the DSN and ends in /api/<project>/minidump/.
 		"sentry-native": crashpad(client{
-			head:  "POST /submit?sentry_client=sentry.native%2F0.9.1&sentry_key=0123456789abcdef0123456789abcdef&guid=5f3c2b1a-0d1e-4f2a-8b3c-9d4e5f6a7b8c" + libcurl + gzip + kind + chunked,
+			head:  "POST /api/42/minidump/?sentry_client=sentry.native%2F0.9.1&sentry_key=0123456789abcdef0123456789abcdef&guid=5f3c2b1a-0d1e-4f2a-8b3c-9d4e5f6a7b8c" + libcurl + gzip + kind + chunked,
 			chunk: 65_524, keeps: wholeBody(200, 200),
 		}, pairs{{"guid", "5f3c2b1a-0d1e-4f2a-8b3c-9d4e5f6a7b8c"}}, "__sentry-breadcrumb1", "__sentry-breadcrumb2", "__sentry-event"),
 		// Its own uploader sends the file that Crashpad has left, boundary and all.

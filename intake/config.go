@@ -7,6 +7,7 @@ import (
 	"github.com/KimMachineGun/automemlimit/memlimit"
 
 	"github.com/yagi-crash/yagi/intake/internal/breakpad"
+	"github.com/yagi-crash/yagi/intake/internal/transport"
 	"github.com/yagi-crash/yagi/pkg/queue"
 	"github.com/yagi-crash/yagi/pkg/settings"
 	"github.com/yagi-crash/yagi/pkg/telemetry"
@@ -14,21 +15,38 @@ import (
 
 // Config is everything that an operator can set on intake.
 type Config struct {
-	// Addr is where crash clients post to (/submit) and load balancers look
-	// (/__heartbeat__ and its kin).
+	// Addr is where crash clients post to (INTAKE_SUBMIT_PATHS) and load balancers
+	// look (/__heartbeat__ and its kin).
 	Addr string `env:"INTAKE_ADDR" envDefault:":8000"`
+	// SubmitPaths is the list of paths that reports are posted to, at most 32, separated
+	// by commas. A segment * stands for any one: /api/*/minidump/ takes what sentry-native
+	// sends. Slashes in a row count as one, and those at the end as none; queries are
+	// ignored.
+	SubmitPaths []string `env:"INTAKE_SUBMIT_PATHS" envDefault:"/submit"`
 	// AdminAddr is where operators look: /metrics, /readyz, /rules. Keep it
 	// private.
 	AdminAddr string `env:"INTAKE_ADMIN_ADDR" envDefault:":8001"`
 
-	// MaxConnections is how many clients may be connected at once, to all pages of
-	// INTAKE_ADDR. Further ones wait, unanswered, until another one leaves.
+	// MaxConnections is how many clients may be connected to INTAKE_ADDR at once. When
+	// it is reached, a newcomer displaces the connection that has been idle the longest,
+	// else the oldest one whose request has not begun, whose head is unfinished, or that
+	// has its answer. When all have a request in progress, a tenth more, and 64, are
+	// accepted: health checks are answered; half of that many reports wait up to 5 s for
+	// one in progress to end, others are answered 503. As many (a tenth, and 64) may have
+	// an unfinished head.
 	MaxConnections int `env:"INTAKE_MAX_CONNECTIONS" envDefault:"20000"`
-	// MaxHeaderBytes is the largest head of a request (its first line and its
-	// header), to within 4 kB; a larger one is answered 431.
+	// IdleTimeout is how long a connection may wait for its next request. It must be
+	// longer than the load balancer keeps its own, or requests are sent into connections
+	// that are closing: most keep them for 60 s, Google's for 600 s (set 620s there).
+	IdleTimeout time.Duration `env:"INTAKE_IDLE_TIMEOUT" envDefault:"75s"`
+	// MaxHeaderBytes is the largest head of a request (its first line and its header), to
+	// within 4 kB; a larger one is answered 431. A head of the default size takes up to
+	// 50 kB of memory, its connection included, until its request is answered: 10,000 requests
+	// in progress with such heads took 480 MB, 2,000 unfinished heads 97 MB.
 	MaxHeaderBytes settings.Bytes `env:"INTAKE_MAX_HEADER_BYTES" envDefault:"16KiB"`
-	// MaxHeaderFields is how many header fields a request may have, Host not
-	// counted; one with more is answered 431.
+	// MaxHeaderFields is how many header fields a request may have, Host not counted,
+	// and a folded one as often as it has lines; one with more is answered 431 while it
+	// arrives.
 	MaxHeaderFields int `env:"INTAKE_MAX_HEADER_FIELDS" envDefault:"100"`
 	// Limits bound what one report may cost.
 	Limits breakpad.Limits
@@ -106,6 +124,12 @@ func Load(environ []string, others ...any) (Config, error) {
 	return c, err
 }
 
+// connections is the limits of the public listener. Host is a field that every
+// request has.
+func (c *Config) connections() transport.Config {
+	return transport.Config{Connections: c.MaxConnections, HeaderLines: c.MaxHeaderFields + 1, HeaderTimeout: headerTimeout}
+}
+
 // HeapLimit is what the process should keep its heap within, in bytes: three times
 // the budget for reports, which is three quarters of the memory when it is not
 // set; or, with a small budget, what connections and publishing need, if there is
@@ -153,6 +177,8 @@ func (c *Config) Validate() error {
 	c.checkSizes(&p)
 	c.checkTimes(&p)
 	c.checkSecrets(&p)
+	_, err := parseSubmitPaths(c.SubmitPaths)
+	addLines(&p, "INTAKE_SUBMIT_PATHS", err)
 	checkRules(&p, "INTAKE_THROTTLE_RULES", c.ThrottleRules)
 	if c.ShadowRules != "" {
 		checkRules(&p, "INTAKE_SHADOW_RULES", c.ShadowRules)

@@ -38,6 +38,8 @@ const (
 	// on a busy disk.
 	leastWait = 100 * time.Millisecond
 	mostStall = time.Hour
+	// mostIdle is longer than any load balancer keeps an idle connection.
+	mostIdle = 24 * time.Hour
 	// mostLameDuck and mostGrace are longer than any rollout waits for a process.
 	mostLameDuck = time.Hour
 	mostGrace    = 24 * time.Hour
@@ -97,6 +99,7 @@ func (c *Config) room() settings.Bytes {
 
 func (c *Config) checkTimes(p *settings.Problems) {
 	settings.Within(p, "INTAKE_BODY_STALL", c.BodyStall, leastWait, mostStall)
+	settings.Within(p, "INTAKE_IDLE_TIMEOUT", c.IdleTimeout, leastWait, mostIdle)
 	settings.Within(p, "INTAKE_LAME_DUCK", c.LameDuck, 0, mostLameDuck)
 	settings.Within(p, "INTAKE_GRACE", c.Grace, leastWait, mostGrace)
 	longest := min(queue.ReadyDeadline/5, queue.DuplicateWindow/2)
@@ -116,6 +119,11 @@ func (c *Config) checkSecrets(p *settings.Problems) {
 
 func checkRules(p *settings.Problems, key, source string) {
 	_, err := throttle.Load(source)
+	addLines(p, key, err)
+}
+
+// addLines adds each line of an error, if there is one.
+func addLines(p *settings.Problems, key string, err error) {
 	if err == nil {
 		return
 	}

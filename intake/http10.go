@@ -6,11 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httputil"
-	"time"
 
+	"github.com/yagi-crash/yagi/intake/internal/transport"
 	"github.com/yagi-crash/yagi/pkg/crash"
 )
 
@@ -26,12 +25,10 @@ func hasHiddenBody(r *http.Request) bool {
 // serveHidden takes the connection over from net/http, reads the chunks under the
 // limits of any other body, answers, and closes.
 func (s *submit) serveHidden(w http.ResponseWriter, r *http.Request) {
-	s.taken.Add(1)
-	defer s.taken.Done()
 	control := http.NewResponseController(w)
 	conn, buffered, err := control.Hijack()
 	if err != nil { // not a connection of net/http's server
-		s.answer(r, control, func(a reply) { send(w, r, control, a) })
+		s.answer(r, control, func(a reply) { s.send(w, r, control, a) })
 		return
 	}
 	defer func() { _ = conn.Close() }() // its error is of no use to anyone
@@ -39,7 +36,7 @@ func (s *submit) serveHidden(w http.ResponseWriter, r *http.Request) {
 	taken.ContentLength = -1
 	taken.Body = io.NopCloser(&hiddenBody{r: buffered.Reader})
 	s.answer(taken, conn, func(a reply) { _, _ = conn.Write(a.http10()) }) // a client that is gone is told nothing
-	hangUp(conn, buffered.Reader)
+	transport.HangUp(conn, buffered.Reader)
 }
 
 // hiddenBody is a chunked body. One that does not begin with a chunk is none.
@@ -74,13 +71,4 @@ func (a reply) http10() []byte {
 	}
 	b.WriteString("\r\n" + a.body)
 	return b.Bytes()
-}
-
-// hangUp ends what is sent and waits a little for the client to do so: a
-// connection that is closed with bytes unread is reset, and the reply with it.
-func hangUp(conn net.Conn, unread io.Reader) {
-	if half, ok := conn.(interface{ CloseWrite() error }); ok && half.CloseWrite() == nil {
-		_ = conn.SetReadDeadline(time.Now().Add(lingerTime))
-		_, _ = io.CopyN(io.Discard, unread, lingerBytes)
-	}
 }

@@ -81,7 +81,7 @@ func TestMatrixFraming(t *testing.T) {
 		{name: "row 9 folded Transfer-Encoding", raw: request(-1, "Transfer-Encoding:\r\n chunked") + chunks(report(), 100), want: same, close: true},
 		{name: "row 23 100 header fields", raw: whole(report(), manyFields(97)...), want: same},
 		{name: "row 34 address of another host", raw: strings.Replace(whole(report()), "/submit", "http://elsewhere.example.org/submit", 1), want: same},
-		{name: "row 36 request lines end in bare LF", raw: strings.ReplaceAll(request(len(report())), "\r\n", "\n") + report(), want: same},
+		{name: "row 36 request lines end in bare LF", raw: strings.ReplaceAll(request(len(report())), "\r\n", "\n") + report(), want: same, close: true},
 	})
 }
 
@@ -173,36 +173,28 @@ func TestMatrixSlowClients(t *testing.T) {
 	})
 }
 
-// No more clients than INTAKE_MAX_CONNECTIONS are served at once; the next one
-// waits for one of them to leave. Those who wait do not hold up the end.
+// No more reports than INTAKE_MAX_CONNECTIONS are received at once; the next one
+// waits for one of them to end. Those who wait do not hold up the end.
 func TestMatrixConnections(t *testing.T) {
 	t.Parallel()
 	m := startMatrix(t, "INTAKE_MAX_CONNECTIONS=2")
 	t.Run("row 27 more connections than allowed", func(t *testing.T) {
-		const alive = "GET /__lbheartbeat__ HTTP/1.1\r\nHost: x\r\n\r\n"
+		half, rest := whole(report())[:200], whole(report())[200:]
 		first, second, third := m.intake.dial(t), m.intake.dial(t), m.intake.dial(t)
-		for _, c := range []*conn{first, second} {
-			c.send(alive)
-			c.answer()
-		}
-		third.send(alive)
+		first.send(half)
+		second.send(half)
+		awaitLine(t, m.intake, "intake_requests_in_flight 2")
+		third.send(whole(report()))
 		if !third.comesNothing() {
 			t.Error("the third is served too")
 		}
-		checkTwo := func() {
-			t.Helper()
-			if _, page := get(t, "http://"+m.intake.admin+"/metrics"); !strings.Contains(page, "\nintake_connections 2\n") {
-				t.Error("no intake_connections 2 in /metrics")
-			}
-		}
-		checkTwo()
-		if err := first.Close(); err != nil {
-			t.Fatal(err)
-		}
-		third.answer()
-		checkTwo()
+		first.send(rest)
+		crashID(t, first.answer())
+		crashID(t, third.answer())
 		m.intake.dial(t)
 		m.intake.stop()
+		second.send(rest)
+		crashID(t, second.answer())
 		if err := m.intake.ended(t, 10*time.Second); err != nil {
 			t.Error(err)
 		}

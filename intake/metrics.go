@@ -10,7 +10,7 @@ import (
 	"github.com/yagi-crash/yagi/pkg/crash"
 )
 
-// Results of a request to /submit. Every one ends in exactly one of them, so
+// Results of a post of a report. Every one ends in exactly one of them, so
 // their sum is the number of requests answered.
 const (
 	resultQueued   = "queued"   // CrashID, and the stream has it
@@ -21,17 +21,16 @@ const (
 
 // metrics is every metric of this tier. Sizes are bytes, times are seconds.
 type metrics struct {
-	reports     *prometheus.CounterVec // by result, reason
-	bytes       prometheus.Counter
-	requests    prometheus.Gauge
-	connections prometheus.Gauge
-	seconds     *prometheus.HistogramVec // by result
-	size        prometheus.Histogram
-	attempts    *prometheus.CounterVec // by answer
-	publish     prometheus.Histogram
-	inflight    prometheus.Gauge
-	lost        prometheus.Counter
-	panics      prometheus.Counter
+	reports  *prometheus.CounterVec // by result, reason
+	bytes    prometheus.Counter
+	requests prometheus.Gauge
+	seconds  *prometheus.HistogramVec // by result
+	size     prometheus.Histogram
+	attempts *prometheus.CounterVec // by answer
+	publish  prometheus.Histogram
+	inflight prometheus.Gauge
+	lost     prometheus.Counter
+	panics   prometheus.Counter
 }
 
 func newMetrics(reg prometheus.Registerer, inflightLimit int64) *metrics {
@@ -39,17 +38,14 @@ func newMetrics(reg prometheus.Registerer, inflightLimit int64) *metrics {
 	m := &metrics{
 		reports: auto.NewCounterVec(prometheus.CounterOpts{
 			Name: "intake_reports_total",
-			Help: "Requests to /submit that were answered, by result (queued, faked, rejected, refused) and, where refused, by reason.",
+			Help: "Posts of reports that were answered, by result (queued, faked, rejected, refused) and, where refused, by reason.",
 		}, []string{"result", "reason"}),
 		bytes: auto.NewCounter(prometheus.CounterOpts{
 			Name: "intake_request_body_bytes_total",
 			Help: "Bytes of request bodies as they arrived, before decompression: what intake is scaled by.",
 		}),
 		requests: auto.NewGauge(prometheus.GaugeOpts{
-			Name: "intake_requests_in_flight", Help: "Requests to /submit that are not answered yet.",
-		}),
-		connections: auto.NewGauge(prometheus.GaugeOpts{
-			Name: "intake_connections", Help: "Connections of clients that are open, idle ones too; at most INTAKE_MAX_CONNECTIONS.",
+			Name: "intake_requests_in_flight", Help: "Posts of reports that are not answered yet.",
 		}),
 		seconds: auto.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    "intake_request_seconds",

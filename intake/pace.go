@@ -9,6 +9,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/yagi-crash/yagi/intake/internal/transport"
 	"github.com/yagi-crash/yagi/pkg/crash"
 )
 
@@ -83,14 +84,14 @@ func (b *pacedBody) tooSlow(n int) error {
 
 // leave is for a body that was refused before its end: it is read on for a
 // while, so that a client that is still sending comes to read the reply. Neither
-// this nor net/http, which reads on by itself, waits longer than lingerTime.
+// this nor net/http, which reads on by itself, waits longer than LingerTime.
 func (b *pacedBody) leave(status int, r *http.Request) {
-	if b.ended || b.conn.SetReadDeadline(time.Now().Add(lingerTime)) != nil {
+	if b.ended || b.conn.SetReadDeadline(time.Now().Add(transport.LingerTime)) != nil {
 		return
 	}
 	asks := b.read == 0 && r.Header.Get("Expect") != "" // and sends nothing unless told to
 	if status != http.StatusRequestTimeout && !asks {
-		_, _ = io.CopyN(io.Discard, b.ReadCloser, lingerBytes)
+		_, _ = io.CopyN(io.Discard, b.ReadCloser, transport.LingerBytes)
 	}
 }
 

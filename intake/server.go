@@ -4,13 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	stdlog "log"
 	"net"
 	"net/http"
 	"os"
 	"runtime"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -21,6 +19,7 @@ import (
 
 	"github.com/yagi-crash/yagi/intake/internal/breakpad"
 	"github.com/yagi-crash/yagi/intake/internal/spool"
+	"github.com/yagi-crash/yagi/intake/internal/transport"
 	"github.com/yagi-crash/yagi/pkg/dockerflow"
 	"github.com/yagi-crash/yagi/pkg/queue"
 	"github.com/yagi-crash/yagi/pkg/telemetry"
@@ -29,12 +28,6 @@ import (
 const (
 	// headerTimeout is how long a client may take to send its request's head.
 	headerTimeout = 10 * time.Second
-	// idleTimeout is how long a connection may wait for its next request;
-	// longer than a load balancer's 60 s, so that it closes first.
-	idleTimeout = 75 * time.Second
-	// unusedTimeout is how long a connection on which nothing has come may hold
-	// up the end; net/http's own patience with those is 5 s.
-	unusedTimeout = time.Second
 	// parsersPerCore is how many reports are parsed at a time: enough to have
 	// work while some of them wait for the disk.
 	parsersPerCore = 2
@@ -45,15 +38,13 @@ type Server struct {
 	cfg      Config
 	log      zerolog.Logger
 	store    *spool.Store
-	room     promises       // of room in store
-	taken    sync.WaitGroup // connections taken over from net/http
+	room     promises // of room in store
 	rules    ruleSets
 	hangup   <-chan os.Signal
 	sink     *telemetry.Sink // nil: the log is somebody else's
 	public   net.Listener
 	admin    net.Listener
 	draining atomic.Bool
-	unused   unusedConns
 }
 
 // Listen takes the addresses and returns a server that is ready to Run. The
@@ -132,10 +123,16 @@ func (s *Server) Run(ctx context.Context) (err error) {
 	q := s.queue(nc, js, m)
 	defer q.watchStreams(ctx, s.cfg.NATS)()
 
-	public := s.server(s.routes(q, build, m))
-	admin := s.server(s.adminRoutes(telemetry.Admin{Registry: registry, Ready: s.ready, PProf: s.cfg.PProf}))
+	listener := transport.New(s.public, s.cfg.connections(), registry)
+	routes, err := s.routes(q, build, m, listener.Count)
+	if err != nil {
+		return errors.Join(err, s.public.Close(), s.admin.Close())
+	}
+	public := s.server(s.framed(routes))
+	public.ConnState, public.ConnContext = listener.ConnState, listener.ConnContext
+	admin := s.server(s.framed(s.adminRoutes(telemetry.Admin{Registry: registry, Ready: s.ready, PProf: s.cfg.PProf})))
 	failed := make(chan error, 2)
-	go func() { failed <- public.Serve(newDoor(s.public, s.cfg.MaxConnections, m.connections)) }()
+	go func() { failed <- public.Serve(listener) }()
 	go func() { failed <- admin.Serve(s.admin) }()
 	s.log.Info().Str("addr", s.Addr()).Str("admin_addr", s.AdminAddr()).Str("version", build.Version).Str("commit", build.Commit).Msg("intake is up")
 
@@ -146,118 +143,64 @@ func (s *Server) Run(ctx context.Context) (err error) {
 		err = fmt.Errorf("serving: %w", err)
 	case <-ctx.Done():
 	}
-	err = errors.Join(err, s.stop(ctx, public), admin.Close())
+	err = errors.Join(err, s.stop(ctx, listener, public), admin.Close())
 	for range running {
-		if ended := <-failed; !errors.Is(ended, http.ErrServerClosed) {
+		if ended := <-failed; !errors.Is(ended, http.ErrServerClosed) && !errors.Is(ended, net.ErrClosed) {
 			err = errors.Join(err, ended)
 		}
 	}
 	return err
 }
 
-// stop is what happens at SIGTERM. Its own time begins where ctx ended.
-func (s *Server) stop(ctx context.Context, public *http.Server) error {
+// stop is what happens at SIGTERM. Its own time begins where ctx ended. It does not
+// leave the waiting to http.Server.Shutdown, which drops requests whose head is half
+// sent.
+func (s *Server) stop(ctx context.Context, listener *transport.Listener, public *http.Server) error {
 	s.draining.Store(true)
 	s.log.Info().Dur("lame_duck_ms", s.cfg.LameDuck).Msg("intake is draining")
 	ctx = context.WithoutCancel(ctx)
-	sleep(ctx, s.cfg.LameDuck) // replies say "Connection: close", see limited
-	unused := time.AfterFunc(unusedTimeout, s.unused.close)
-	defer unused.Stop()
+	sleep(ctx, s.cfg.LameDuck) // replies say "Connection: close", see framed
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.Grace)
 	defer cancel()
-	if err := public.Shutdown(ctx); err != nil {
-		return errors.Join(fmt.Errorf("finishing requests within %s: %w", s.cfg.Grace, err), public.Close())
+	err := listener.Drain(ctx)
+	if err == nil {
+		err = public.Shutdown(ctx) // waits for handlers that are past their answer
 	}
-	if !waitFor(ctx, &s.taken) {
-		return fmt.Errorf("finishing HTTP/1.0 requests within %s: %w", s.cfg.Grace, ctx.Err())
+	if err != nil {
+		return errors.Join(fmt.Errorf("finishing requests within %s: %w", s.cfg.Grace, err), public.Close())
 	}
 	s.log.Info().Msg("intake has stopped")
 	return nil
 }
 
-// waitFor tells whether what is waited for ended before the context.
-func waitFor(ctx context.Context, what *sync.WaitGroup) bool {
-	done := make(chan struct{})
-	go func() { // ends with the last of them, all of which have deadlines
-		what.Wait()
-		close(done)
-	}()
-	select {
-	case <-done:
-		return true
-	case <-ctx.Done():
-		return false
-	}
-}
-
 func (s *Server) server(h http.Handler) *http.Server {
 	return &http.Server{
-		Handler:           s.limited(h),
-		ConnState:         s.unused.watch,
-		ReadHeaderTimeout: headerTimeout,
-		MaxHeaderBytes:    int(s.cfg.MaxHeaderBytes),
-		IdleTimeout:       idleTimeout,
-		ErrorLog:          stdlog.New(s.log.With().Str("from", "net/http").Logger(), "", 0),
+		Handler:                      h,
+		DisableGeneralOptionsHandler: true,
+		ReadHeaderTimeout:            headerTimeout,
+		MaxHeaderBytes:               int(s.cfg.MaxHeaderBytes),
+		IdleTimeout:                  s.cfg.IdleTimeout,
+		ErrorLog:                     stdlog.New(s.log.With().Str("from", "net/http").Logger(), "", 0),
 	}
 }
 
-// limited sees to what net/http has no setting for: a body that no handler asks
-// for is read by net/http itself, and must not be waited for without end; while
-// draining, no connection is kept; and header fields are counted, since tiny ones
-// cost more memory than their bytes.
-func (s *Server) limited(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if s.draining.Load() {
-			w.Header().Set("Connection", "close")
-		}
-		if r.Body != http.NoBody {
-			// Fails on a connection that is gone, which the next read tells.
-			_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(headerTimeout))
-		}
-		if fields(r.Header) > s.cfg.MaxHeaderFields {
-			refuseFields(w)
-			return
-		}
-		next.ServeHTTP(w, r)
-	})
-}
-
-// fields counts header lines, however often a name is among them.
-func fields(h http.Header) (n int) {
-	for _, values := range h {
-		n += len(values)
+func (s *Server) submit(q *jetStreamQueue, m *metrics) *submit {
+	return &submit{
+		receiver: s.receiver(q), slots: newSlots(s.cfg.connections()), draining: &s.draining,
+		pace:    pace{stall: s.cfg.BodyStall, minRate: int64(s.cfg.BodyMinRate), window: rateWindow},
+		metrics: m, log: s.log,
 	}
-	return n
 }
 
-// refuseFields answers in the words that net/http has for a head of too many
-// bytes.
-func refuseFields(w http.ResponseWriter) {
-	w.Header().Set("Content-Type", "text/plain")
-	w.Header().Set("Connection", "close")
-	w.WriteHeader(http.StatusRequestHeaderFieldsTooLarge)
-	_, _ = io.WriteString(w, "431 "+http.StatusText(http.StatusRequestHeaderFieldsTooLarge))
-}
-
-// routes is everything that the public listener answers.
-func (s *Server) routes(q *jetStreamQueue, build telemetry.Build, m *metrics) http.Handler {
-	mux := http.NewServeMux()
-	mux.Handle("POST /submit", &submit{
-		receiver: s.receiver(q),
-		pace:     pace{stall: s.cfg.BodyStall, minRate: int64(s.cfg.BodyMinRate), window: rateWindow},
-		metrics:  m, log: s.log, taken: &s.taken,
-	})
-	dockerflow.Register(mux, dockerflow.Config{
-		Build: build, BrokenAuth: s.cfg.BrokenAuth,
-		Checks: []dockerflow.Check{
-			{Name: "nats", Probe: func(context.Context) error { return queue.CheckServer(q.nc) }},
-			{Name: "stream", Probe: func(ctx context.Context) error { return q.checkStreams(ctx, s.cfg.NATS) }},
-			{Name: "publish", Probe: func(context.Context) error { return q.promises.check() }},
-			{Name: "room", Probe: func(context.Context) error { return s.room.check() }},
-			{Name: "spool", Probe: func(context.Context) error { return s.store.Check() }},
-		},
-	})
-	return telemetry.Recover(mux, s.log, m.panics.Inc)
+// checks is what the heartbeat asks.
+func (s *Server) checks(q *jetStreamQueue) []dockerflow.Check {
+	return []dockerflow.Check{
+		{Name: "nats", Probe: func(context.Context) error { return queue.CheckServer(q.nc) }},
+		{Name: "stream", Probe: func(ctx context.Context) error { return q.checkStreams(ctx, s.cfg.NATS) }},
+		{Name: "publish", Probe: func(context.Context) error { return q.promises.check() }},
+		{Name: "room", Probe: func(context.Context) error { return s.room.check() }},
+		{Name: "spool", Probe: func(context.Context) error { return s.store.Check() }},
+	}
 }
 
 func (s *Server) queue(nc *nats.Conn, js jetstream.JetStream, m *metrics) *jetStreamQueue {

@@ -40,6 +40,11 @@ type Config struct {
 	BrokenAuth settings.Secret
 }
 
+// Paths returns the paths of the endpoints.
+func Paths() []string {
+	return []string{"/__lbheartbeat__", "/__heartbeat__", "/__version__", "/__broken__"}
+}
+
 // Register adds the endpoints to mux. It panics when mux has one of them
 // already. /__broken__ counts on the handler around mux to recover.
 func Register(mux *http.ServeMux, cfg Config) {

@@ -92,9 +92,10 @@ func streamSeverity(field string, want, live value) severity {
 	case "placement", "first_seq":
 		return ignored // where the stream lies, and where it began to count
 	case "num_replicas":
-		if live.number() > want.number() {
-			return warning // more servers hold it
-		}
+		// More servers hold it, or fewer: then a server that is lost may take reports with
+		// it, while refusing all of them until somebody applies the setting would lose them
+		// for certain.
+		return warning
 	case "max_bytes", "max_msgs", "max_msg_size":
 		return warning // with discard new these refuse reports, which are not promised then
 	case "duplicate_window":

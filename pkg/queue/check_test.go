@@ -42,7 +42,7 @@ func TestCheckSaysHowBadADifferenceIs(t *testing.T) {
 		{"storage", `"memory"`, "unsafe"},
 		{"persist_mode", `"async"`, "unsafe"},
 		{"max_msgs_per_subject", `1`, "unsafe"},
-		{"num_replicas", `1`, "unsafe"},
+		{"num_replicas", `1`, "warning"},
 		{"num_replicas", `5`, "warning"},
 		{"no_ack", `true`, "unsafe"},
 		{"sealed", `true`, "unsafe"},
