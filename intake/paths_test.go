@@ -64,7 +64,7 @@ func TestBadSubmitPathsAreRefused(t *testing.T) {
 		"/a#b":                           "? or #",
 		"/%73ubmit":                      "percent",
 		"/a b":                           "printable",
-		"/a\x01":                         "printable",
+		"/a\x01":                         "control character",
 		"/api/a*/x":                      "whole segment",
 		"/api/**":                        "whole segment",
 		"/a/../b":                        ". or .. as a segment",

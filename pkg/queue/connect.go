@@ -193,14 +193,19 @@ func misread(list string) bool {
 	return false
 }
 
-// comings logs a connection's comings and goings, each reason for which it
-// cannot be made once, and each complaint of the server once for each connection.
+// comings logs when a connection is made and lost, and each reason for which it cannot
+// be made or is of no use, once until a connection has lasted: a server may accept
+// credentials that expire and drop them at once, four times a second.
 type comings struct {
 	log zerolog.Logger
 	mu  sync.Mutex
-	// reasons are what was logged since it was there.
+	at  time.Time // of the last connection
+	// reasons are what was logged since one lasted.
 	reasons map[string]bool
 }
+
+// lasted is how long a connection must be there for the next trouble to be news.
+const lasted = 10 * time.Second
 
 // mostReasons bounds how many are remembered, and so logged.
 const mostReasons = 50
@@ -211,13 +216,21 @@ var ownPort = regexp.MustCompile(`:\d+->`)
 
 func (c *comings) connected(nc *nats.Conn) {
 	c.mu.Lock()
-	c.reasons = nil
+	c.at = time.Now()
 	c.mu.Unlock()
+	if !c.isNew("connected to " + nc.ConnectedServerName()) {
+		return
+	}
 	c.log.Info().Str("server", nc.ConnectedServerName()).Str("version", nc.ConnectedServerVersion()).Msg("NATS is connected")
 }
 
 func (c *comings) gone(_ *nats.Conn, err error) {
-	if err != nil { // nil where this side hung up
+	c.mu.Lock()
+	if time.Since(c.at) >= lasted {
+		c.reasons = nil
+	}
+	c.mu.Unlock()
+	if err != nil && c.isNew("lost: "+err.Error()) { // nil where this side hung up
 		c.log.Warn().Err(err).Msg("NATS is away")
 	}
 }
