@@ -61,7 +61,7 @@ func (v *receiver) receive(r *http.Request) (verdict, error) {
 	// A client that hangs up behind its last byte has still sent a whole report. Nor
 	// does the body's read deadline matter then, at which net/http ends the context.
 	ctx := context.WithoutCancel(r.Context())
-	body, err := v.admit(ctx, post.Size)
+	body, err := v.admit(ctx, post.Size, r.Body)
 	if err != nil {
 		return verdict{}, crash.Unavailable(err)
 	}
@@ -76,11 +76,19 @@ func (v *receiver) receive(r *http.Request) (verdict, error) {
 	return verdict, v.queue.Publish(ctx, verdict.sealed)
 }
 
-// admit finds room for a body of the announced size.
-func (v *receiver) admit(ctx context.Context, size int64) (*spool.Body, error) {
+// interruptible is a body whose reading another goroutine may end.
+type interruptible interface{ Interrupt() }
+
+// admit asks the store for a body of the announced size. Its reading is interrupted if
+// the body is evicted.
+func (v *receiver) admit(ctx context.Context, size int64, from io.Reader) (*spool.Body, error) {
+	interrupt := func() {}
+	if body, ok := from.(interruptible); ok {
+		interrupt = body.Interrupt
+	}
 	began := time.Now()
 	v.room.begin()
-	body, err := v.store.Admit(ctx, size)
+	body, err := v.store.Admit(ctx, size, interrupt)
 	v.room.ended(began, err)
 	return body, err
 }

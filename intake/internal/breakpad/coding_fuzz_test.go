@@ -40,7 +40,7 @@ func FuzzInflate(f *testing.F) {
 		if err != nil {
 			return nil, err
 		}
-		body, err := store.Admit(t.Context(), post.Size)
+		body, err := store.Admit(t.Context(), post.Size, func() {})
 		if err != nil {
 			t.Fatal(err)
 		}

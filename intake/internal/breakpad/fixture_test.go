@@ -93,7 +93,7 @@ func parseIn(room spool.Config, r *http.Request, limits Limits) (*crash.Report, 
 	if err != nil {
 		return nil, err
 	}
-	into, err := store.Admit(context.Background(), post.Size)
+	into, err := store.Admit(context.Background(), post.Size, func() {})
 	if err != nil {
 		return nil, err
 	}

@@ -32,7 +32,7 @@ func BenchmarkParse(b *testing.B) {
 				if err != nil {
 					b.Fatal(err)
 				}
-				into, err := store.Admit(b.Context(), post.Size)
+				into, err := store.Admit(b.Context(), post.Size, func() {})
 				if err != nil {
 					b.Fatal(err)
 				}
