@@ -12,6 +12,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/yagi-crash/yagi/intake/internal/breakpad"
 	"github.com/yagi-crash/yagi/pkg/crash"
 	"github.com/yagi-crash/yagi/pkg/queue"
 )
@@ -66,6 +67,11 @@ func (q *jetStreamQueue) turnOfLarge(ctx context.Context) (release func(), err e
 // publishChunked publishes a report that does not fit one message. All chunks
 // lie in one partition, the ready message behind them.
 func (q *jetStreamQueue) publishChunked(ctx context.Context, s *crash.Sealed) error {
+	release, err := breakpad.Hold(ctx, s, false)
+	if err != nil {
+		return crash.Unavailable(err)
+	}
+	defer release()
 	buf, _ := q.windows.Get().(*[]byte)
 	if buf == nil {
 		buf = new([]byte)

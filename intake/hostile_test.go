@@ -3,8 +3,11 @@ package intake_test
 import (
 	"bytes"
 	"fmt"
+	"runtime"
+	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/yagi-crash/yagi/pkg/crash"
 )
@@ -90,4 +93,64 @@ func TestRoomOfStalledClientsIsReclaimed(t *testing.T) {
 			t.Errorf("answered %d %q %v, closed %t", a.status, a.body, a.head, a.closed)
 		}
 	}
+}
+
+// rleBomb is a zstd body of one frame with a window of 8 MiB: some bytes as they are,
+// and so many blocks of 128 KiB of zeros (RFC 8878 §3.1.1.2).
+func rleBomb(before string, blocks int) string {
+	var b bytes.Buffer
+	block := func(kind, n int, data string) {
+		word := n<<3 | kind<<1
+		b.Write([]byte{byte(word), byte(word >> 8), byte(word >> 16)})
+		b.WriteString(data)
+	}
+	b.WriteString("\x28\xb5\x2f\xfd\x00\x68")
+	block(0, len(before), before)
+	for range blocks {
+		block(1, 1<<17, "\x00")
+	}
+	tail := "\r\n" + end
+	block(0, len(tail), tail)
+	b.Write([]byte{1, 0, 0})
+	return b.String()
+}
+
+// A compressed report that waits for the queue keeps no decoder.
+func TestWaitingReportsKeepNoDecoder(t *testing.T) {
+	q := startQueue(t)
+	proxy, proxyURL := proxied(t, q.url)
+	i := startIntake(t, proxyURL, "INTAKE_MEMORY_BUDGET=16MiB", "INTAKE_SPOOL_BUDGET=0")
+	crashID(t, i.post(t, report()))
+	head := strings.TrimSuffix(field("ProductName", "Firefox")+dump(crash.MinidumpName, ""), "\r\n")
+	bomb := rleBomb(head, 2)
+	before := heapInUse()
+	undo := cutAcks(t, proxy)
+	defer undo()
+	const n = 60
+	for range n {
+		c := i.dial(t)
+		c.send(request(len(bomb), "Content-Encoding: zstd") + bomb)
+	}
+	for deadline := time.Now().Add(30 * time.Second); ; {
+		_, page := get(t, "http://"+i.admin+"/metrics")
+		if metric(t, page, "intake_publish_inflight_bytes") >= n<<18 {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("the reports are not on their way after 30 s")
+		}
+	}
+	grown := heapInUse() - before
+	t.Logf("%d reports of %d bytes that wait take %d MiB", n, len(bomb), grown>>20)
+	if grown > n<<20+100<<20 { // a message and its copy each, and what is bounded
+		t.Errorf("%d reports that wait take %d MiB", n, grown>>20)
+	}
+}
+
+func heapInUse() int64 {
+	runtime.GC()
+	runtime.GC() // what was in pools goes with the second
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapInuse)
 }

@@ -36,11 +36,12 @@ type receiver struct {
 	foreign   foreignUUID
 	store     *spool.Store
 	room      *promises // whether the store has room for newcomers
-	// windows is the memory to parse with, and so how many reports are parsed
-	// at a time: what that costs beside the store is bounded by it.
-	windows chan []byte
-	queue   publisher
-	now     func() time.Time
+	// parsers bounds how many reports are parsed at a time, and so the memory that
+	// parsing takes beside the store.
+	parsers  parsers
+	decoders *breakpad.Decoders
+	queue    publisher
+	now      func() time.Time
 }
 
 // verdict is what became of a report.
@@ -96,9 +97,9 @@ func (v *receiver) admit(ctx context.Context, size int64, from io.Reader) (*spoo
 // judge parses a report, throttles it, gives it its id, and seals it if it is to
 // be kept. What it allocates is let go when it returns.
 func (v *receiver) judge(r *http.Request, post *breakpad.Post, body *spool.Body) (verdict, error) {
-	window := <-v.windows
-	defer func() { v.windows <- window }()
-	report, err := post.Parse(window)
+	window, release := v.parsers.acquire(post.Work())
+	defer release()
+	report, err := post.Parse(window, v.decoders)
 	if err != nil {
 		return verdict{}, err
 	}

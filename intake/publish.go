@@ -16,6 +16,7 @@ import (
 	"github.com/rs/zerolog"
 	"golang.org/x/sync/semaphore"
 
+	"github.com/yagi-crash/yagi/intake/internal/breakpad"
 	"github.com/yagi-crash/yagi/pkg/crash"
 	"github.com/yagi-crash/yagi/pkg/queue"
 )
@@ -107,8 +108,8 @@ func (q *jetStreamQueue) publishInline(ctx context.Context, s *crash.Sealed) err
 	if buf == nil {
 		buf = new([]byte)
 	}
-	msg, err := queue.Encode(*buf, s, q.inlineLimit()) // copies the report, hence after the turn has come
-	if err != nil {                                    // of the spool, for example
+	msg, err := q.encode(ctx, *buf, s)
+	if err != nil { // of the spool, for example
 		return crash.Unavailable(err)
 	}
 	*buf = msg.Data
@@ -118,6 +119,17 @@ func (q *jetStreamQueue) publishInline(ctx context.Context, s *crash.Sealed) err
 		_, err := q.attempt(ctx, msg, p)
 		return false, err
 	})
+}
+
+// encode copies the report, so it needs the slot first. It keeps no decoder, since the
+// message may wait long for its ack.
+func (q *jetStreamQueue) encode(ctx context.Context, buf []byte, s *crash.Sealed) (*nats.Msg, error) {
+	release, err := breakpad.Hold(ctx, s, true)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	return queue.Encode(buf, s, q.inlineLimit())
 }
 
 // inlineLimit is the largest body of a message, in bytes. Before the first

@@ -35,9 +35,6 @@ const (
 	// unusedTimeout is how long a connection on which nothing has come may hold
 	// up the end; net/http's own patience with those is 5 s.
 	unusedTimeout = time.Second
-	// parsersPerCore is how many reports are parsed at a time: enough to have
-	// work while some of them wait for the disk.
-	parsersPerCore = 2
 )
 
 // Server is intake as a process.
@@ -271,13 +268,10 @@ func (s *Server) queue(nc *nats.Conn, js jetstream.JetStream, m *metrics) *jetSt
 func (s *Server) receiver(q publisher) receiver {
 	limits := s.cfg.Limits
 	limits.Kept = queue.MaxReport
-	windows := make(chan []byte, parsersPerCore*runtime.GOMAXPROCS(0))
-	for range cap(windows) {
-		windows <- make([]byte, breakpad.WindowSize)
-	}
+	cores := runtime.GOMAXPROCS(0)
 	return receiver{
 		limits: limits, rules: s.rules, submitter: s.cfg.SubmitterToken, foreign: s.cfg.ForeignUUID,
-		store: s.store, room: &s.room, windows: windows, queue: q, now: time.Now,
+		store: s.store, room: &s.room, parsers: newParsers(cores), decoders: breakpad.NewDecoders(cores), queue: q, now: time.Now,
 	}
 }
 

@@ -85,6 +85,14 @@ func parse(r *http.Request, limits Limits) (*crash.Report, error) {
 }
 
 func parseIn(room spool.Config, r *http.Request, limits Limits) (*crash.Report, error) {
+	return parseAll(room, r, limits, NewDecoders(1))
+}
+
+func parseWith(decoders *Decoders, r *http.Request) (*crash.Report, error) {
+	return parseAll(spool.Config{Memory: 16 << 20}, r, DefaultLimits(), decoders)
+}
+
+func parseAll(room spool.Config, r *http.Request, limits Limits, decoders *Decoders) (*crash.Report, error) {
 	store, err := spool.Open(room)
 	if err != nil {
 		return nil, err
@@ -100,7 +108,7 @@ func parseIn(room spool.Config, r *http.Request, limits Limits) (*crash.Report, 
 	if err := post.Receive(r.Body, into); err != nil {
 		return nil, err
 	}
-	return post.Parse(make([]byte, WindowSize))
+	return post.Parse(make([]byte, WindowSize), decoders)
 }
 
 func flat(r *crash.Report) got {

@@ -39,7 +39,7 @@ func BenchmarkParse(b *testing.B) {
 				if err := post.Receive(strings.NewReader(body), into); err != nil {
 					b.Fatal(err)
 				}
-				if _, err := post.Parse(window); err != nil {
+				if _, err := post.Parse(window, NewDecoders(1)); err != nil {
 					b.Fatal(err)
 				}
 				into.Release()
