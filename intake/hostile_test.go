@@ -6,10 +6,14 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/rs/zerolog"
+
 	"github.com/yagi-crash/yagi/pkg/crash"
+	"github.com/yagi-crash/yagi/pkg/devstack/devnats"
 )
 
 // honest are reports of the usual sizes.
@@ -153,4 +157,43 @@ func heapInUse() int64 {
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
 	return int64(m.HeapInuse)
+}
+
+// Large reports progress together: a less large one does not wait for the end of those
+// before it.
+func TestLargeReportsProgressTogether(t *testing.T) {
+	t.Parallel()
+	server, err := devnats.Start(t.Context(), devnats.Config{Addr: "127.0.0.1:0", Dir: t.TempDir(), MaxPayload: 64 << 10, Log: zerolog.Nop()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(server.Stop)
+	q := connectQueue(t, server.URL())
+	q.apply(t)
+	i := startIntake(t, server.URL(), "INTAKE_PUBLISH_TIMEOUT=60s")
+	awaitHealthy(t, i) // the server's limit is known
+	large := field("ProductName", "Firefox") + dump(crash.MinidumpName, noise(3_000_000)) + end
+	fair := field("ProductName", "Firefox") + dump(crash.MinidumpName, noise(300_000)) + end
+	const n = 16
+	var done atomic.Int64
+	var clients sync.WaitGroup
+	for range n {
+		c := i.dial(t)
+		clients.Go(func() {
+			if _, err := fmt.Fprint(c, request(len(large))+large); err != nil {
+				t.Error(err)
+				return
+			}
+			crashID(t, c.answer())
+			done.Add(1)
+		})
+	}
+	awaitBody(t, i, n*len(large))
+	for range 3 {
+		crashID(t, i.post(t, fair))
+	}
+	if before := done.Load(); before > n/2 {
+		t.Errorf("%d of %d large reports went before the others", before, n)
+	}
+	clients.Wait()
 }

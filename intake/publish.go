@@ -14,7 +14,6 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/rs/zerolog"
-	"golang.org/x/sync/semaphore"
 
 	"github.com/yagi-crash/yagi/intake/internal/breakpad"
 	"github.com/yagi-crash/yagi/pkg/crash"
@@ -51,11 +50,9 @@ type jetStreamQueue struct {
 	js         jetstream.JetStream
 	partitions int
 	timeout    time.Duration // of one report, over all attempts
-	inflight   *semaphore.Weighted
-	capacity   int64         // of inflight, bytes
-	bodies     sync.Pool     // of *[]byte: memory of messages, as much as inflight allows at a time
-	windows    sync.Pool     // of *[]byte: the same of chunks, room for chunksOnTheWay of them
-	large      chan struct{} // turns of reports in chunks
+	inflight   *flight
+	bodies     sync.Pool   // of *[]byte: memory of messages, as much as inflight allows at a time
+	chunks     chan []byte // chunksAtOnce buffers of chunks, each nil until its first use
 	metrics    *metrics
 	log        zerolog.Logger
 	promises   promises
@@ -76,34 +73,24 @@ func (q *jetStreamQueue) Publish(ctx context.Context, s *crash.Sealed) error {
 }
 
 func (q *jetStreamQueue) publish(ctx context.Context, s *crash.Sealed) error {
-	inline := s.Size() <= int64(q.inlineLimit())
+	if s.Size() > int64(q.inlineLimit()) {
+		return q.publishChunked(ctx, s)
+	}
 	waiting, done := context.WithTimeout(ctx, q.timeout)
 	defer done()
-	room := s.Size()
-	if !inline {
-		room = min(room, chunksOnTheWay*queue.ChunkSize)
-		release, err := q.turnOfLarge(waiting)
-		if err != nil {
-			return err
-		}
-		defer release()
-	}
-	release, err := q.turn(waiting, room)
+	release, err := q.acquire(waiting, s.Size())
 	if err != nil {
-		return err
+		return crash.Unavailable(err)
 	}
 	defer release()
-	defer q.metrics.publishing(time.Now())
-	ctx, cancel := context.WithTimeout(ctx, q.timeout)
-	defer cancel()
-	if inline {
-		return q.publishInline(ctx, s)
-	}
-	return q.publishChunked(ctx, s)
+	return q.publishInline(ctx, s)
 }
 
 // publishInline publishes a report that fits one message.
 func (q *jetStreamQueue) publishInline(ctx context.Context, s *crash.Sealed) error {
+	defer q.metrics.publishing(time.Now())
+	ctx, cancel := context.WithTimeout(ctx, q.timeout)
+	defer cancel()
 	buf, _ := q.bodies.Get().(*[]byte)
 	if buf == nil {
 		buf = new([]byte)
@@ -141,15 +128,16 @@ func (q *jetStreamQueue) inlineLimit() int {
 	return queue.InlineLimit(queue.MaxPayload)
 }
 
-// turn waits until size bytes more may be on their way.
-func (q *jetStreamQueue) turn(ctx context.Context, size int64) (release func(), err error) {
-	size = min(size, q.capacity) // a report above the capacity goes alone
-	if err := q.inflight.Acquire(ctx, size); err != nil {
-		return nil, crash.Unavailable(fmt.Errorf("waiting for a turn to publish: %w", err))
+// acquire waits until a message of size bytes may be in flight.
+func (q *jetStreamQueue) acquire(ctx context.Context, size int64) (release func(), err error) {
+	size = min(size, q.inflight.largest())
+	done, err := q.inflight.acquire(ctx, size)
+	if err != nil {
+		return nil, err
 	}
 	q.metrics.inflight.Add(float64(size))
 	return func() {
-		q.inflight.Release(size)
+		done()
 		q.metrics.inflight.Sub(float64(size))
 	}, nil
 }

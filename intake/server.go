@@ -17,7 +17,6 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/rs/zerolog"
-	"golang.org/x/sync/semaphore"
 
 	"github.com/yagi-crash/yagi/intake/internal/breakpad"
 	"github.com/yagi-crash/yagi/intake/internal/spool"
@@ -260,8 +259,8 @@ func (s *Server) routes(q *jetStreamQueue, build telemetry.Build, m *metrics) ht
 func (s *Server) queue(nc *nats.Conn, js jetstream.JetStream, m *metrics) *jetStreamQueue {
 	return &jetStreamQueue{
 		nc: nc, js: js, partitions: s.cfg.NATS.Partitions, timeout: s.cfg.PublishTimeout,
-		inflight: semaphore.NewWeighted(int64(s.cfg.PublishInflight)), capacity: int64(s.cfg.PublishInflight),
-		large: make(chan struct{}, largeAtOnce), promises: promises{step: "promised"}, metrics: m, log: s.log,
+		inflight: newFlight(int64(s.cfg.PublishInflight)), chunks: newChunkBuffers(),
+		promises: promises{step: "promised"}, metrics: m, log: s.log,
 	}
 }
 
