@@ -2,6 +2,7 @@ package intake_test
 
 import (
 	"fmt"
+	"io"
 	"os"
 	"strconv"
 	"strings"
@@ -21,8 +22,9 @@ func TestNewcomersAreRefusedWithoutRoom(t *testing.T) {
 	i := startIntake(t, q.url, "INTAKE_MEMORY_BUDGET=1MiB", "INTAKE_SPOOL_BUDGET=0", "INTAKE_MAX_BODY=1MiB")
 	body := field("ProductName", "Firefox") + dump(crash.MinidumpName, noise(900_000)) + end
 	first := i.dial(t)
-	first.send(request(len(body)) + body[:10])
-	awaitInFlight(t, i)
+	first.send(request(len(body)) + body[:500_000])
+	awaitBody(t, i, 500_000)
+	finish := first.sendSlowly(body[500_000:])
 
 	for name, head := range map[string]string{
 		"asking first": request(500_000, "Expect: 100-continue"),
@@ -35,12 +37,12 @@ func TestNewcomersAreRefusedWithoutRoom(t *testing.T) {
 		if a.status != 503 || a.body != "Discarded=unavailable" || a.head.Get("Retry-After") == "" || !a.closed {
 			t.Errorf("%s: answered %d %q %v, closed %t", name, a.status, a.body, a.head, a.closed)
 		}
-		if took := time.Since(start); took > 5*time.Second {
+		if took := time.Since(start); took > 20*time.Second {
 			t.Errorf("%s: it took %s, as if a body were waited for", name, took)
 		}
 	}
 
-	first.send(body[10:])
+	finish()
 	crashID(t, first.answer())
 	crashID(t, i.post(t, body)) // there is room again
 	if got := q.stored(t); len(got) != 2 || text(t, got[0].Dumps[0]) != noise(900_000) {
@@ -51,6 +53,60 @@ func TestNewcomersAreRefusedWithoutRoom(t *testing.T) {
 	}
 }
 
+// sendSlowly sends a text a little at a time, and what is left of it at the end.
+func (c *conn) sendSlowly(text string) (finish func()) {
+	quit, done := make(chan struct{}), make(chan error)
+	go func() {
+		every := time.NewTicker(100 * time.Millisecond)
+		defer every.Stop()
+		for {
+			select {
+			case <-quit:
+				_, err := io.WriteString(c, text)
+				done <- err
+				return
+			case <-every.C:
+				_, _ = io.WriteString(c, text[:1000]) // the last write tells of an error
+				text = text[1000:]
+			}
+		}
+	}()
+	return func() {
+		close(quit)
+		if err := <-done; err != nil {
+			c.t.Error(err)
+		}
+	}
+}
+
+// awaitBody waits until so many bytes of bodies have come.
+func awaitBody(t *testing.T, i *tier, want int) {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); {
+		_, page := get(t, "http://"+i.admin+"/metrics")
+		if metric(t, page, "intake_request_body_bytes_total") >= float64(want) {
+			return
+		}
+	}
+	t.Fatalf("%d bytes have not come after 20 s", want)
+}
+
+// metric is a value on the page of metrics.
+func metric(t *testing.T, page, name string) float64 {
+	t.Helper()
+	for line := range strings.Lines(page) {
+		if text, ok := strings.CutPrefix(line, name+" "); ok {
+			value, err := strconv.ParseFloat(strings.TrimSpace(text), 64)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return value
+		}
+	}
+	t.Fatalf("no %s in /metrics", name)
+	return 0
+}
+
 // While no newcomer finds room the heartbeat is red, and green again after the first
 // who does.
 func TestNoRoomIsARedHeartbeat(t *testing.T) {
@@ -59,8 +115,9 @@ func TestNoRoomIsARedHeartbeat(t *testing.T) {
 	awaitHealthy(t, i)
 	body := field("ProductName", "Firefox") + dump(crash.MinidumpName, noise(900_000)) + end
 	first := i.dial(t)
-	first.send(request(len(body)) + body[:10])
-	awaitInFlight(t, i)
+	first.send(request(len(body)) + body[:500_000])
+	awaitBody(t, i, 500_000)
+	finish := first.sendSlowly(body[500_000:])
 	for begun := time.Now(); ; {
 		c := i.dial(t)
 		c.send(request(500_000))
@@ -76,7 +133,7 @@ func TestNoRoomIsARedHeartbeat(t *testing.T) {
 		}
 		<-time.After(200 * time.Millisecond) // a client now and then
 	}
-	first.send(body[10:])
+	finish()
 	crashID(t, first.answer())
 	crashID(t, i.post(t, body))
 	if status, page := get(t, "http://"+i.addr+"/__heartbeat__"); status != 200 {

@@ -11,18 +11,20 @@ import (
 	"github.com/nats-io/nats.go"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/yagi-crash/yagi/intake/internal/breakpad"
 	"github.com/yagi-crash/yagi/pkg/crash"
 	"github.com/yagi-crash/yagi/pkg/queue"
 )
 
 const (
-	// chunksOnTheWay is how many chunks of a report wait for their acks at a
-	// time.
-	chunksOnTheWay = 4
-	// largeAtOnce is how many reports are on their way in chunks at a time. The
-	// server writes one message after the other, so more would cost memory here
-	// and there, and save no time.
-	largeAtOnce = 2
+	// chunksOfOne is how many chunks of one report are in flight at a time, at most.
+	chunksOfOne = 4
+	// chunksAtOnce is the same of all reports. The server writes one message after the
+	// other, so more would cost memory here and there, and save no time.
+	chunksAtOnce = 8
+	// chunksOfYield is how many chunks a compressed report reads before others may have its
+	// decoder. Reading on costs decompressing it from its beginning.
+	chunksOfYield = 16
 	// readyRoom is what a ready message may have beside its manifest, in bytes: the
 	// server counts the header that names its stream, and its longer Msg-Id.
 	readyRoom = 1 << 10
@@ -50,8 +52,10 @@ type chunked struct {
 	// refused is where the server said of a message that it is too large: with chunks of
 	// that size.
 	refused struct{ partition, size int }
-	// free are the buffers that no chunk on its way is in.
-	free chan []byte
+	// inFlight has one entry for each chunk that waits for its ack.
+	inFlight chan struct{}
+	patience *patience
+	read     int // chunks since the last yield
 
 	partition int               // where acked lie
 	began     time.Time         // before the first of acked
@@ -61,29 +65,22 @@ type chunked struct {
 	acked []uint64
 }
 
-// turnOfLarge waits until another report may go in chunks.
-func (q *jetStreamQueue) turnOfLarge(ctx context.Context) (release func(), err error) {
-	select {
-	case q.large <- struct{}{}:
-		return func() { <-q.large }, nil
-	case <-ctx.Done():
-		return nil, crash.Unavailable(fmt.Errorf("waiting for a turn to publish in chunks: %w", ctx.Err()))
-	}
-}
-
 // publishChunked publishes a report that does not fit one message. All chunks
 // lie in one partition, the ready message behind them.
 func (q *jetStreamQueue) publishChunked(ctx context.Context, s *crash.Sealed) error {
-	buf, _ := q.windows.Get().(*[]byte)
-	if buf == nil {
-		buf = new([]byte)
-		*buf = make([]byte, chunksOnTheWay*queue.ChunkSize)
+	ctx, patience := newPatience(ctx, q.timeout)
+	defer patience.close()
+	release := func() {}
+	err := patience.during(ctx, func(ctx context.Context) (err error) {
+		release, err = breakpad.Hold(ctx, s, false)
+		return err
+	})
+	if err != nil {
+		return crash.Unavailable(err)
 	}
-	defer q.windows.Put(buf)
-	c := chunked{q: q, report: s, free: make(chan []byte, chunksOnTheWay), partition: -1}
-	for piece := range slices.Chunk(*buf, queue.ChunkSize) {
-		c.free <- piece
-	}
+	defer release()
+	defer q.metrics.publishing(time.Now())
+	c := chunked{q: q, report: s, inFlight: make(chan struct{}, chunksOfOne), patience: patience, partition: -1}
 	return q.offer(ctx, queue.Partition(s.ID, q.partitions), c.send)
 }
 
@@ -220,19 +217,19 @@ func (c *chunked) sendChunks(ctx context.Context) error {
 		if seq != 0 {
 			continue
 		}
-		buf := <-c.free
+		c.inFlight <- struct{}{}
 		if failed.Load() {
-			c.free <- buf
+			<-c.inFlight
 			break
 		}
-		at := int64(i) * int64(c.size)
-		chunk := buf[:min(int64(c.size), c.report.Size()-at)]
-		if _, err := c.report.ReadAt(chunk, at); err != nil {
-			c.free <- buf
-			return errors.Join(fmt.Errorf("%w: %w", errGiveUp, err), group.Wait())
+		chunk, release, err := c.next(ctx, i)
+		if err != nil {
+			<-c.inFlight
+			return errors.Join(err, group.Wait())
 		}
 		group.Go(func() error {
-			defer func() { c.free <- buf }()
+			defer func() { <-c.inFlight }()
+			defer release()
 			ack, err := c.q.attempt(ctx, &nats.Msg{Subject: queue.ChunkSubject(c.partition), Data: chunk}, c.partition)
 			if err != nil {
 				failed.Store(true)
@@ -243,6 +240,63 @@ func (c *chunked) sendChunks(ctx context.Context) error {
 		})
 	}
 	return group.Wait()
+}
+
+// next waits for a buffer and a slot for chunk i, and reads it.
+func (c *chunked) next(ctx context.Context, i int) (chunk []byte, release func(), err error) {
+	at := int64(i) * int64(c.size)
+	size := min(int64(c.size), c.report.Size()-at)
+	err = c.patience.during(ctx, func(ctx context.Context) (err error) {
+		if c.read++; c.read > chunksOfYield {
+			c.read = 1
+			if err := breakpad.Yield(ctx, c.report); err != nil {
+				return err
+			}
+		}
+		chunk, release, err = c.q.acquireChunk(ctx, size)
+		return err
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	chunk = chunk[:size]
+	if _, err := c.report.ReadAt(chunk, at); err != nil {
+		release()
+		return nil, nil, fmt.Errorf("%w: %w", errGiveUp, err)
+	}
+	return chunk, release, nil
+}
+
+// acquireChunk waits for a buffer, and until a chunk of size bytes may be in flight.
+// Buffers go to reports in order of arrival, one chunk at a time, so that all reports
+// progress at the same pace however large they are.
+func (q *jetStreamQueue) acquireChunk(ctx context.Context, size int64) (buf []byte, release func(), err error) {
+	select {
+	case buf = <-q.chunks:
+	case <-ctx.Done():
+		return nil, nil, fmt.Errorf("waiting to publish a chunk: %w", ctx.Err())
+	}
+	done, err := q.acquire(ctx, size)
+	if err != nil {
+		q.chunks <- buf
+		return nil, nil, err
+	}
+	if buf == nil {
+		buf = make([]byte, queue.ChunkSize)
+	}
+	return buf, func() {
+		done()
+		q.chunks <- buf
+	}, nil
+}
+
+// newChunkBuffers returns chunksAtOnce buffers, each nil until its first use.
+func newChunkBuffers() chan []byte {
+	buffers := make(chan []byte, chunksAtOnce)
+	for range chunksAtOnce {
+		buffers <- nil
+	}
+	return buffers
 }
 
 // inTime returns an error when the first chunk is so old that it may be trimmed.

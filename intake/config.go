@@ -57,12 +57,17 @@ type Config struct {
 	// a slower client is answered 408.
 	BodyMinRate settings.Bytes `env:"INTAKE_BODY_MIN_RATE" envDefault:"1kB"`
 
-	// MemoryBudget is the memory that reports may lie in from their first byte
-	// until they are promised. When it is not set, it is a quarter of what the
-	// container or the machine has.
+	// MemoryBudget is the memory that bodies may lie in from their first byte until they
+	// are promised. When it is not set, it is a quarter of what the container or the
+	// machine has. Beside it intake takes, per core, up to three reports in parsing (about
+	// four times INTAKE_MAX_JSON each) and four zstd decoders (8.3 MiB each, two more for
+	// large reports), up to twice INTAKE_PUBLISH_INFLIGHT_BYTES for messages in flight, and
+	// some 20 kB a connection, whatever clients send.
 	MemoryBudget settings.Bytes `env:"INTAKE_MEMORY_BUDGET"`
-	// SpoolBudget is the size of the file for what is more than that; once both
-	// are used up, further clients are answered 503. With 0 there is no file.
+	// SpoolBudget is the size of the file for what is more than that. A body holds room for
+	// what has arrived of it. Once both are used up, the bodies that hold most room for
+	// longest (large, slow or stalled ones) are given up for others, and further clients
+	// are answered 503. With 0 there is no file.
 	SpoolBudget settings.Bytes `env:"INTAKE_SPOOL_BUDGET" envDefault:"4GiB"`
 	// SpoolDir is the folder of that file, which has no name and is gone when the
 	// process is. It must lie on a disk; when it is not set, it is TMPDIR or /tmp.
@@ -73,8 +78,8 @@ type Config struct {
 	// election (4 to 9 s), and, with the wait for a turn (as long again at
 	// most), end before the load balancer and the client give up (Crashpad: 60 s).
 	PublishTimeout time.Duration `env:"INTAKE_PUBLISH_TIMEOUT" envDefault:"20s"`
-	// PublishInflight is how many bytes may be on their way to the queue at
-	// once; further reports wait their turn.
+	// PublishInflight is how many bytes may be in flight to the queue at once; further
+	// messages wait. A quarter is for small ones alone, up to a 64th of it each.
 	PublishInflight settings.Bytes `env:"INTAKE_PUBLISH_INFLIGHT_BYTES" envDefault:"32MB"`
 
 	// ThrottleRules names the rules that decide which reports are kept:

@@ -36,11 +36,12 @@ type receiver struct {
 	foreign   foreignUUID
 	store     *spool.Store
 	room      *promises // whether the store has room for newcomers
-	// windows is the memory to parse with, and so how many reports are parsed
-	// at a time: what that costs beside the store is bounded by it.
-	windows chan []byte
-	queue   publisher
-	now     func() time.Time
+	// parsers bounds how many reports are parsed at a time, and so the memory that
+	// parsing takes beside the store.
+	parsers  parsers
+	decoders *breakpad.Decoders
+	queue    publisher
+	now      func() time.Time
 }
 
 // verdict is what became of a report.
@@ -61,7 +62,7 @@ func (v *receiver) receive(r *http.Request) (verdict, error) {
 	// A client that hangs up behind its last byte has still sent a whole report. Nor
 	// does the body's read deadline matter then, at which net/http ends the context.
 	ctx := context.WithoutCancel(r.Context())
-	body, err := v.admit(ctx, post.Size)
+	body, err := v.admit(ctx, post.Size, r.Body)
 	if err != nil {
 		return verdict{}, crash.Unavailable(err)
 	}
@@ -76,11 +77,19 @@ func (v *receiver) receive(r *http.Request) (verdict, error) {
 	return verdict, v.queue.Publish(ctx, verdict.sealed)
 }
 
-// admit finds room for a body of the announced size.
-func (v *receiver) admit(ctx context.Context, size int64) (*spool.Body, error) {
+// interruptible is a body whose reading another goroutine may end.
+type interruptible interface{ Interrupt() }
+
+// admit asks the store for a body of the announced size. Its reading is interrupted if
+// the body is evicted.
+func (v *receiver) admit(ctx context.Context, size int64, from io.Reader) (*spool.Body, error) {
+	interrupt := func() {}
+	if body, ok := from.(interruptible); ok {
+		interrupt = body.Interrupt
+	}
 	began := time.Now()
 	v.room.begin()
-	body, err := v.store.Admit(ctx, size)
+	body, err := v.store.Admit(ctx, size, interrupt)
 	v.room.ended(began, err)
 	return body, err
 }
@@ -88,9 +97,9 @@ func (v *receiver) admit(ctx context.Context, size int64) (*spool.Body, error) {
 // judge parses a report, throttles it, gives it its id, and seals it if it is to
 // be kept. What it allocates is let go when it returns.
 func (v *receiver) judge(r *http.Request, post *breakpad.Post, body *spool.Body) (verdict, error) {
-	window := <-v.windows
-	defer func() { v.windows <- window }()
-	report, err := post.Parse(window)
+	window, release := v.parsers.acquire(post.Work())
+	defer release()
+	report, err := post.Parse(window, v.decoders)
 	if err != nil {
 		return verdict{}, err
 	}

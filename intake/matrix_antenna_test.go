@@ -35,6 +35,7 @@ func TestMatrixAntennaRefused(t *testing.T) {
 		malformed("row 112 gzip header with a name of 512 bytes", whole(zippedAs(t, strings.Repeat("n", 512), report()), "Content-Encoding: gzip"), "bad_gzip"),
 		badID("row 114 uuid of a day that does not exist", "de1bb258-cbbf-4589-a673-34f801160230"),
 		badID("row 114 uuid with a line end", "de1bb258-cbbf-4589-a673-34f801160918\n"),
+		{name: "row 117 JSON parts of 4 MiB and a byte", raw: whole(strings.Repeat(extra(`{"a":"`+strings.Repeat("x", 2<<20-7)+`"}`), 2) + extra("{}") + end), status: 413, body: "Discarded=too_large"},
 		{name: "row 117 JSON of 4 MiB and a byte", raw: whole(extra(`{"a":"`+strings.Repeat("x", 4<<20-7)+`"}`) + end), status: 413, body: "Discarded=too_large"},
 		{name: "row 118 control character in a header", raw: whole(report(), "X: \x01"), status: 400, body: fromNetHTTP},
 	})

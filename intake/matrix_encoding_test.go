@@ -59,6 +59,8 @@ func TestMatrixEncoding(t *testing.T) {
 		malformed("row 49 gzip cut in its checksum", encoded(zipped[:len(zipped)-1], "gzip"), "bad_gzip"),
 		malformed("row 49 gzip with a wrong checksum", encoded(string(wrongSum), "gzip"), "bad_gzip"),
 		tooLarge("row 52 gzip bomb in a dump", encoded(gzipped(t, product()+dump("a", zeros)+end), "gzip")),
+		tooLarge("row 52 gzip that grows 400 times, within INTAKE_MAX_INFLATED", encoded(gzipped(t, product()+dump("a", zeros[:1_900_000])+end), "gzip")),
+		tooLarge("row 52 zstd that grows 400 times, within INTAKE_MAX_INFLATED", encoded(rleBomb(product(), 15), "zstd")),
 		tooLarge("row 52 gzip bomb behind the end", encoded(gzipped(t, report()+zeros), "gzip")),
 		malformed("row 54 gzip that does not say so", whole(zipped), "invalid_payload_structure"),
 	})

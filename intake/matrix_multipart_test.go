@@ -41,6 +41,7 @@ func TestMatrixMultipartRefused(t *testing.T) {
 		structure("row 60 line ends that change", strings.ReplaceAll(product(), "\r\n", "\n")+field("a", "1")+end),
 		structure("row 64 header line without a colon", product()+part("x", named("a"), "nonsense")+end),
 		structure("row 65 header line of 17 kB", product()+part("x", named("a"), "X: "+strings.Repeat("x", 17_000))+end),
+		structure("row 65 header lines of 15 kB, a hundred times", product()+strings.Repeat(part("x", named("a")+strings.Repeat(";a=", 5000)), 100)+end),
 		structure("row 66 33 header lines", product()+part("x", append(strings.Split(strings.Repeat("X: y\n", 32), "\n")[:32], named("a"))...)+end),
 		structure("row 67 2,001 parts", strings.Repeat(product(), 2001)+end),
 		structure("row 67 100,000 parts", strings.Repeat("--B\r\n\r\n\r\n", 100_000)+end),

@@ -92,6 +92,10 @@ func showRoom(reg prometheus.Registerer, store *spool.Store) {
 	}
 	gauge("intake_memory_bytes", "Memory that reports lie in.", func() int64 { n, _ := store.Usage(); return n })
 	gauge("intake_spool_bytes", "Bytes of the spool file that reports lie in.", func() int64 { _, n := store.Usage(); return n })
+	auto.NewCounterFunc(prometheus.CounterOpts{
+		Name: "intake_bodies_reclaimed_total",
+		Help: "Bodies that were given up before they had arrived, with 503, because they held room for long that others needed.",
+	}, func() float64 { return float64(store.Reclaimed()) })
 	memory, file := store.Size()
 	gauge("intake_memory_bytes_limit", "INTAKE_MEMORY_BUDGET.", func() int64 { return memory })
 	gauge("intake_spool_bytes_limit", "INTAKE_SPOOL_BUDGET, or 0 where there could be no file.", func() int64 { return file })

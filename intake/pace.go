@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -33,6 +34,10 @@ type pacedBody struct {
 	read  int64
 	ended bool // read to its end
 
+	mu          sync.Mutex // of the read deadline, while the body is read
+	interrupted bool
+	whole       bool // read to its end, guarded by mu
+
 	waited     time.Duration // for the client, in this window
 	windowRead int64
 }
@@ -48,7 +53,7 @@ func (p pace) body(src io.ReadCloser, conn deadliner, count prometheus.Counter) 
 // or the cause without the client's address, which net's errors carry.
 func (b *pacedBody) Read(p []byte) (int, error) {
 	start := time.Now()
-	if err := b.conn.SetReadDeadline(start.Add(b.pace.stall)); err != nil {
+	if err := b.expect(start.Add(b.pace.stall)); err != nil {
 		return 0, err
 	}
 	n, err := b.ReadCloser.Read(p)
@@ -61,11 +66,38 @@ func (b *pacedBody) Read(p []byte) (int, error) {
 		return n, b.tooSlow(n)
 	case errors.Is(err, io.EOF):
 		b.ended = true
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		b.whole = true
 		return n, io.EOF // itself: readers compare with ==
 	case errors.As(err, &network) && network.Timeout():
 		return n, refuseSlow(errors.New("body stalled"))
 	}
 	return n, brokenOff(err)
+}
+
+// errInterrupted is the error of reads after Interrupt.
+var errInterrupted = errors.New("reading the body was interrupted")
+
+// expect sets the deadline of the next read.
+func (b *pacedBody) expect(deadline time.Time) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.interrupted {
+		return errInterrupted
+	}
+	return b.conn.SetReadDeadline(deadline)
+}
+
+// Interrupt makes the current read and all later ones fail, unless the body was read to
+// its end. It may be called from any goroutine.
+func (b *pacedBody) Interrupt() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !b.whole {
+		b.interrupted = true
+		_ = b.conn.SetReadDeadline(time.Unix(1, 0)) // fails on a connection that is gone
+	}
 }
 
 // tooSlow measures the rate once a window. Only the time that was spent waiting

@@ -13,8 +13,8 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/rs/zerolog"
-	"golang.org/x/sync/semaphore"
 
+	"github.com/yagi-crash/yagi/intake/internal/breakpad"
 	"github.com/yagi-crash/yagi/pkg/crash"
 	"github.com/yagi-crash/yagi/pkg/queue"
 )
@@ -49,11 +49,9 @@ type jetStreamQueue struct {
 	js         jetstream.JetStream
 	partitions int
 	timeout    time.Duration // of one report, over all attempts
-	inflight   *semaphore.Weighted
-	capacity   int64         // of inflight, bytes
-	bodies     sync.Pool     // of *[]byte: memory of messages, as much as inflight allows at a time
-	windows    sync.Pool     // of *[]byte: the same of chunks, room for chunksOnTheWay of them
-	large      chan struct{} // turns of reports in chunks
+	inflight   *flight
+	bodies     sync.Pool   // of *[]byte: memory of messages, as much as inflight allows at a time
+	chunks     chan []byte // chunksAtOnce buffers of chunks, each nil until its first use
 	metrics    *metrics
 	log        zerolog.Logger
 	promises   promises
@@ -76,48 +74,37 @@ func (q *jetStreamQueue) Publish(ctx context.Context, s *crash.Sealed) error {
 // chunks after all where a limit of the queue became lower meanwhile.
 func (q *jetStreamQueue) publish(ctx context.Context, s *crash.Sealed) error {
 	if s.Size() > int64(q.inlineLimit()) {
-		return q.publishAs(ctx, s, false)
+		return q.publishChunked(ctx, s)
 	}
-	err := q.publishAs(ctx, s, true)
+	err := q.publishWhole(ctx, s)
 	if errors.Is(err, errLimit) {
-		return q.publishAs(ctx, s, false)
+		return q.publishChunked(ctx, s)
 	}
 	return err
 }
 
-func (q *jetStreamQueue) publishAs(ctx context.Context, s *crash.Sealed, inline bool) error { //nolint:revive // inline is what the report is
+// publishWhole publishes a report in one message, once that may be in flight.
+func (q *jetStreamQueue) publishWhole(ctx context.Context, s *crash.Sealed) error {
 	waiting, done := context.WithTimeout(ctx, q.timeout)
 	defer done()
-	room := s.Size()
-	if !inline {
-		room = min(room, chunksOnTheWay*queue.ChunkSize)
-		release, err := q.turnOfLarge(waiting)
-		if err != nil {
-			return err
-		}
-		defer release()
-	}
-	release, err := q.turn(waiting, room)
+	release, err := q.acquire(waiting, s.Size())
 	if err != nil {
-		return err
+		return crash.Unavailable(err)
 	}
 	defer release()
-	defer q.metrics.publishing(time.Now())
-	ctx, cancel := context.WithTimeout(ctx, q.timeout)
-	defer cancel()
-	if inline {
-		return q.publishInline(ctx, s)
-	}
-	return q.publishChunked(ctx, s)
+	return q.publishInline(ctx, s)
 }
 
 // publishInline publishes a report that fits one message.
 func (q *jetStreamQueue) publishInline(ctx context.Context, s *crash.Sealed) error {
+	defer q.metrics.publishing(time.Now())
+	ctx, cancel := context.WithTimeout(ctx, q.timeout)
+	defer cancel()
 	buf, _ := q.bodies.Get().(*[]byte)
 	if buf == nil {
 		buf = new([]byte)
 	}
-	msg, err := queue.Encode(*buf, s, q.inlineLimit()) // copies the report, hence after the turn has come
+	msg, err := q.encode(ctx, *buf, s)
 	switch {
 	case errors.Is(err, nats.ErrMaxPayload):
 		return fmt.Errorf("%w: %w", errLimit, err)
@@ -133,6 +120,17 @@ func (q *jetStreamQueue) publishInline(ctx context.Context, s *crash.Sealed) err
 	})
 }
 
+// encode copies the report, so it needs the slot first. It keeps no decoder, since the
+// message may wait long for its ack.
+func (q *jetStreamQueue) encode(ctx context.Context, buf []byte, s *crash.Sealed) (*nats.Msg, error) {
+	release, err := breakpad.Hold(ctx, s, true)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	return queue.Encode(buf, s, q.inlineLimit())
+}
+
 // inlineLimit is the largest body of a message, in bytes, that every partition takes.
 func (q *jetStreamQueue) inlineLimit() int {
 	return queue.InlineLimit(q.maxMessage(q.looks.maxMsgSize()))
@@ -144,22 +142,24 @@ func (q *jetStreamQueue) maxMessage(maxMsgSize int64) int64 {
 	return lower(lower(queue.MaxPayload, q.nc.MaxPayload()), maxMsgSize)
 }
 
-// turn waits until size bytes more may be on their way.
-func (q *jetStreamQueue) turn(ctx context.Context, size int64) (release func(), err error) {
-	size = min(size, q.capacity) // a report above the capacity goes alone
-	if err := q.inflight.Acquire(ctx, size); err != nil {
-		return nil, crash.Unavailable(fmt.Errorf("waiting for a turn to publish: %w", err))
+// acquire waits until a message of size bytes may be in flight.
+func (q *jetStreamQueue) acquire(ctx context.Context, size int64) (release func(), err error) {
+	size = min(size, q.inflight.largest())
+	done, err := q.inflight.acquire(ctx, size)
+	if err != nil {
+		return nil, err
 	}
 	q.metrics.inflight.Add(float64(size))
 	return func() {
-		q.inflight.Release(size)
+		done()
 		q.metrics.inflight.Sub(float64(size))
 	}, nil
 }
 
 // offer sends a report until a partition takes it, the time is over, or it is
 // clear that none will. A partition that is full, unsafe, or silent for too long, is left
-// for the next. The error wraps errLimit when the report has to go in smaller messages. send makes one attempt at partition p, and tells whether that has
+// for the next. The error wraps errLimit when the report must go in smaller messages.
+// send makes one attempt at partition p, and reports whether that has
 // acknowledged anything.
 func (q *jetStreamQueue) offer(ctx context.Context, partition int, send func(ctx context.Context, p int) (heard bool, err error)) error {
 	full := 0

@@ -11,7 +11,6 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
-	"golang.org/x/sync/semaphore"
 
 	"github.com/yagi-crash/yagi/pkg/crash"
 	"github.com/yagi-crash/yagi/pkg/devstack/devnats"
@@ -36,7 +35,7 @@ func connected(t *testing.T, natsURL string) *jetStreamQueue {
 		t.Fatal(err)
 	}
 	return &jetStreamQueue{
-		nc: nc, js: js, partitions: 1, timeout: time.Minute, inflight: semaphore.NewWeighted(1), capacity: 1, large: make(chan struct{}, largeAtOnce),
+		nc: nc, js: js, partitions: 1, timeout: time.Minute, inflight: newFlight(1), chunks: newChunkBuffers(),
 		metrics: newMetrics(prometheus.NewRegistry(), 1),
 	}
 }
@@ -130,10 +129,19 @@ func TestReadyMessageInAnotherStream(t *testing.T) {
 	}
 }
 
-// A large report waits for two turns, and for both no longer than a publish may take.
-func TestTurnsHaveOneDeadline(t *testing.T) {
-	q := offline(t)
-	q.timeout = 600 * time.Millisecond
+// A chunk waits for a buffer and a slot, and for both no longer than one publish timeout.
+func TestWaitsHaveOneDeadline(t *testing.T) {
+	server, err := devnats.Start(t.Context(), devnats.Config{Addr: "127.0.0.1:0", Dir: t.TempDir(), Log: zerolog.Nop()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(server.Stop)
+	q := connected(t, server.URL())
+	cfg := queue.Config{URL: server.URL(), Partitions: 1, Replicas: 1, StreamMaxBytes: 1 << 20, MaxAckPending: 1}
+	if _, err := q.js.CreateStream(t.Context(), queue.StreamConfig(0, cfg)); err != nil {
+		t.Fatal(err)
+	}
+	q.timeout = 2 * time.Second
 	dump := make([]byte, queue.MaxPayload+1)
 	report := crash.Report{
 		ID: crash.NewID(time.Now(), crash.Accept), Received: time.Now(), Annotations: crash.Annotations{"ProductName": crash.Text("A")},
@@ -143,19 +151,19 @@ func TestTurnsHaveOneDeadline(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for range largeAtOnce {
-		q.large <- struct{}{}
+	for range chunksAtOnce {
+		<-q.chunks
 	}
-	if err := q.inflight.Acquire(t.Context(), q.capacity); err != nil {
+	if _, err := q.inflight.acquire(t.Context(), 1); err != nil {
 		t.Fatal(err)
 	}
-	first := time.AfterFunc(q.timeout*2/3, func() { <-q.large })
+	first := time.AfterFunc(q.timeout*2/3, func() { q.chunks <- nil })
 	defer first.Stop()
 	start := time.Now()
-	if err := q.Publish(t.Context(), sealed); err == nil {
-		t.Error("published without a turn")
+	if err := q.Publish(t.Context(), sealed); err == nil || !errors.Is(err, errNoSlot) {
+		t.Errorf("published without a slot: %v", err)
 	}
-	if took := time.Since(start); took < q.timeout || took > q.timeout*5/4 {
+	if took := time.Since(start); took < q.timeout || took > q.timeout*3/2 {
 		t.Errorf("gave up after %s, want %s", took, q.timeout)
 	}
 }

@@ -290,7 +290,7 @@ func TestInflightBytesAreBounded(t *testing.T) {
 	t.Parallel()
 	q := startQueue(t)
 	proxy, proxyURL := proxied(t, q.url)
-	i := startIntake(t, proxyURL, "INTAKE_PUBLISH_INFLIGHT_BYTES=400kB")
+	i := startIntake(t, proxyURL, "INTAKE_PUBLISH_INFLIGHT_BYTES=500kB") // 375 kB for large ones
 	crashID(t, i.post(t, report()))
 	undo := cutAcks(t, proxy)
 	var clients sync.WaitGroup

@@ -15,7 +15,6 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/rs/zerolog"
-	"golang.org/x/sync/semaphore"
 
 	"github.com/yagi-crash/yagi/intake/internal/breakpad"
 	"github.com/yagi-crash/yagi/intake/internal/spool"
@@ -28,9 +27,6 @@ import (
 const (
 	// headerTimeout is how long a client may take to send its request's head.
 	headerTimeout = 10 * time.Second
-	// parsersPerCore is how many reports are parsed at a time: enough to have
-	// work while some of them wait for the disk.
-	parsersPerCore = 2
 )
 
 // Server is intake as a process.
@@ -206,21 +202,18 @@ func (s *Server) checks(q *jetStreamQueue) []dockerflow.Check {
 func (s *Server) queue(nc *nats.Conn, js jetstream.JetStream, m *metrics) *jetStreamQueue {
 	return &jetStreamQueue{
 		nc: nc, js: js, partitions: s.cfg.NATS.Partitions, timeout: s.cfg.PublishTimeout,
-		inflight: semaphore.NewWeighted(int64(s.cfg.PublishInflight)), capacity: int64(s.cfg.PublishInflight),
-		large: make(chan struct{}, largeAtOnce), promises: promises{step: "promised"}, metrics: m, log: s.log,
+		inflight: newFlight(int64(s.cfg.PublishInflight)), chunks: newChunkBuffers(),
+		promises: promises{step: "promised"}, metrics: m, log: s.log,
 	}
 }
 
 func (s *Server) receiver(q publisher) receiver {
 	limits := s.cfg.Limits
 	limits.Kept = queue.MaxReport
-	windows := make(chan []byte, parsersPerCore*runtime.GOMAXPROCS(0))
-	for range cap(windows) {
-		windows <- make([]byte, breakpad.WindowSize)
-	}
+	cores := runtime.GOMAXPROCS(0)
 	return receiver{
 		limits: limits, rules: s.rules, submitter: s.cfg.SubmitterToken, foreign: s.cfg.ForeignUUID,
-		store: s.store, room: &s.room, windows: windows, queue: q, now: time.Now,
+		store: s.store, room: &s.room, parsers: newParsers(cores), decoders: breakpad.NewDecoders(cores), queue: q, now: time.Now,
 	}
 }
 

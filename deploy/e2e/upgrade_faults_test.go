@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
+
 	"github.com/yagi-crash/yagi/pkg/crash"
 	"github.com/yagi-crash/yagi/pkg/queue"
 )
@@ -58,25 +60,32 @@ func (s *system) publishFormats(t *testing.T, book *ledger, n int) {
 	js := s.publisher(t)
 	for i := range n {
 		dump := fmt.Appendf(nil, "dump %d of %s", i, t.Name())
-		r := crash.Report{ID: crash.NewID(time.Now(), crash.Accept), Received: time.Now().UTC()}
-		r.Dumps = []crash.Part{crash.NewPart(crash.MinidumpName, dump, crash.Sum(dump))}
-		sealed, err := r.Seal()
-		if err != nil {
-			t.Fatal(err)
-		}
-		msg, err := queue.Encode(nil, sealed, queue.MaxPayload)
-		if err != nil {
-			t.Fatal(err)
-		}
+		id, msg := readyMessage(t, dump)
 		if i%2 == 1 {
 			msg.Header.Set(queue.HeaderFormat, "2")
 		}
-		msg.Subject = queue.ReadySubject(0)
 		if _, err := js.PublishMsg(t.Context(), msg); err != nil {
 			t.Fatal(err)
 		}
-		book.enter(r.ID, dump)
+		book.enter(id, dump)
 	}
+}
+
+// readyMessage is what intake publishes of a report.
+func readyMessage(t *testing.T, dump []byte) (crash.ID, *nats.Msg) {
+	t.Helper()
+	r := crash.Report{ID: crash.NewID(time.Now(), crash.Accept), Received: time.Now().UTC()}
+	r.Dumps = []crash.Part{crash.NewPart(crash.MinidumpName, dump, crash.Sum(dump))}
+	sealed, err := r.Seal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	msg, err := queue.Encode(nil, sealed, queue.MaxPayload)
+	if err != nil {
+		t.Fatal(err)
+	}
+	msg.Subject = queue.ReadySubject(0)
+	return r.ID, msg
 }
 
 // restartAs ends a process and starts another program in its place.

@@ -6,12 +6,10 @@ import (
 	"io"
 	"net/http"
 	"strings"
-	"sync"
 
 	"github.com/klauspost/compress/flate"
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zlib"
-	"github.com/klauspost/compress/zstd"
 
 	"github.com/yagi-crash/yagi/intake/internal/spool"
 	"github.com/yagi-crash/yagi/pkg/crash"
@@ -45,68 +43,40 @@ func codingOf(h http.Header) (coding, error) {
 	return "", &crash.Refusal{Reason: crash.ReasonUnsupportedEncoding, Status: http.StatusUnsupportedMediaType}
 }
 
-// open returns the body behind its coding, which holds to the limit, and where
-// to look for what lies behind that.
-func (p *Post) open() (plain io.Reader, behind io.ByteReader, err error) {
+// plain is a body without its coding, bounded by its limit.
+type plain struct {
+	io.Reader
+	io.Closer               // the decoder
+	behind    io.ByteReader // reads what follows the coded body
+}
+
+// open returns the body without its coding. The caller must close it.
+func (p *Post) open(decoders *Decoders) (*plain, error) {
 	wire := io.NewSectionReader(p.body, 0, p.wire)
 	if p.coding == codingIdentity {
-		return wire, strings.NewReader(""), nil
+		return &plain{wire, io.NopCloser(nil), strings.NewReader("")}, nil
 	}
 	coded := bufio.NewReader(wire)
-	plain, err = p.coding.decode(coded)
+	decoder, err := p.coding.decode(coded, decoders)
 	if err != nil {
-		return nil, nil, p.coding.damaged(err)
+		return nil, p.coding.damaged(err)
 	}
-	limit := int64(p.limits.Inflated)
-	return &limited{src: inflate{plain, p.coding}, left: limit, refusal: tooLarge("inflated", limit)}, coded, nil
+	limit := p.limits.inflated(p.wire)
+	return &plain{&limited{src: inflate{decoder, p.coding}, left: limit, refusal: tooLarge("inflated", limit)}, decoder, coded}, nil
 }
 
-// again returns what open does, to be read in parts and later. What a compressed
-// body holds is not kept, since it may be a hundred times its size: it is
-// decompressed anew.
-func (p *Post) again() io.ReaderAt {
-	if p.coding == codingIdentity {
-		return p.body
+// dumpAt returns a section of the body without its coding, to be read later. Inflated
+// bytes are not kept, since they may be many times the body: they are inflated again.
+func (p *parser) dumpAt(start, size int64) io.ReaderAt {
+	if p.again == nil {
+		return io.NewSectionReader(p.body, start, size)
 	}
-	return &replay{post: p}
-}
-
-// replay decompresses a body up to where it is asked for. Reading on from there
-// goes on.
-type replay struct {
-	post *Post
-
-	mu    sync.Mutex
-	plain io.Reader
-	at    int64
-}
-
-// ReadAt implements io.ReaderAt. Its errors are those of Parse.
-func (r *replay) ReadAt(p []byte, off int64) (n int, err error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.plain == nil || off < r.at {
-		if r.plain, _, err = r.post.open(); err != nil {
-			return 0, err
-		}
-		r.at = 0
-	}
-	skipped, err := io.CopyN(io.Discard, r.plain, off-r.at)
-	r.at += skipped
-	if err != nil {
-		return 0, err
-	}
-	n, err = io.ReadFull(r.plain, p)
-	r.at += int64(n)
-	if errors.Is(err, io.ErrUnexpectedEOF) {
-		err = io.EOF
-	}
-	return n, err
+	return &inflating{io.NewSectionReader(p.again, start, size), p.again}
 }
 
 // decode undoes the coding. What lies behind the first gzip member is not looked
 // at, as in Antenna.
-func (c coding) decode(r *bufio.Reader) (io.Reader, error) {
+func (c coding) decode(r *bufio.Reader, decoders *Decoders) (io.ReadCloser, error) {
 	switch c {
 	case codingGzip:
 		z, err := gzip.NewReader(r)
@@ -122,7 +92,7 @@ func (c coding) decode(r *bufio.Reader) (io.Reader, error) {
 		}
 		return flate.NewReader(r), nil
 	}
-	return zstd.NewReader(r, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(zstdWindow))
+	return decoders.zstdOf(r)
 }
 
 // damaged is what the client is told of an error of the decoder.

@@ -40,7 +40,7 @@ func FuzzInflate(f *testing.F) {
 		if err != nil {
 			return nil, err
 		}
-		body, err := store.Admit(t.Context(), post.Size)
+		body, err := store.Admit(t.Context(), post.Size, func() {})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -48,7 +48,7 @@ func FuzzInflate(f *testing.F) {
 		if err := post.Receive(strings.NewReader(wire), body); err != nil {
 			return nil, err
 		}
-		report, err := post.Parse(window)
+		report, err := post.Parse(window, NewDecoders(1))
 		if used := body.Size(); used > int64(limits.Wire)+int64(limits.Kept) {
 			t.Fatalf("%d bytes were kept", used)
 		}

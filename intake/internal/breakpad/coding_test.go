@@ -110,7 +110,9 @@ func TestNoRoomIsUnavailable(t *testing.T) {
 func TestInflatedTakesNoRoom(t *testing.T) {
 	first, second := noise(1000)+strings.Repeat("x", 1_000_000), strings.Repeat("y", 2_000_000)
 	zipped := gzipped(t, field("ProductName", "Firefox")+file("a", "application/octet-stream", first)+file("b", "application/octet-stream", second)+end)
-	report, err := parseIn(spool.Config{Memory: 16 * spool.Window}, request(formData, "gzip", strings.NewReader(zipped), int64(len(zipped))), DefaultLimits())
+	limits := DefaultLimits()
+	limits.Ratio = 1000
+	report, err := parseIn(spool.Config{Memory: 16 * spool.Window}, request(formData, "gzip", strings.NewReader(zipped), int64(len(zipped))), limits)
 	if err != nil {
 		t.Fatal(err)
 	}

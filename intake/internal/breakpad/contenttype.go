@@ -45,7 +45,7 @@ func parameter(s, name string) (value string, times int) {
 	for s != "" {
 		var one string
 		one, s = cutParameter(s)
-		if key, text, ok := strings.Cut(one, "="); ok && strings.EqualFold(trim(key), name) {
+		if key, text, ok := strings.Cut(one, "="); ok && len(key) >= len(name) && strings.EqualFold(trim(key), name) {
 			value = unquote(trim(text))
 			times++
 		}
@@ -56,8 +56,14 @@ func parameter(s, name string) (value string, times int) {
 // trim takes off white space, as which Python has four control characters more
 // than Go.
 func trim(s string) string {
+	if n := len(s); n > 0 && isGraph(s[0]) && isGraph(s[n-1]) { // the usual case
+		return s
+	}
 	return strings.TrimFunc(s, func(r rune) bool { return unicode.IsSpace(r) || '\x1c' <= r && r <= '\x1f' })
 }
+
+// isGraph reports whether c is printable ASCII and no space.
+func isGraph(c byte) bool { return ' ' < c && c < 0x7f }
 
 // extended finds a value in the spelling of RFC 8187, name*=utf-8'en'a%20b. RFC
 // 7578 forbids it here, and still some libraries write it. A value that cannot be

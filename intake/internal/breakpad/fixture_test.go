@@ -85,6 +85,14 @@ func parse(r *http.Request, limits Limits) (*crash.Report, error) {
 }
 
 func parseIn(room spool.Config, r *http.Request, limits Limits) (*crash.Report, error) {
+	return parseAll(room, r, limits, NewDecoders(1))
+}
+
+func parseWith(decoders *Decoders, r *http.Request) (*crash.Report, error) {
+	return parseAll(spool.Config{Memory: 16 << 20}, r, DefaultLimits(), decoders)
+}
+
+func parseAll(room spool.Config, r *http.Request, limits Limits, decoders *Decoders) (*crash.Report, error) {
 	store, err := spool.Open(room)
 	if err != nil {
 		return nil, err
@@ -93,14 +101,14 @@ func parseIn(room spool.Config, r *http.Request, limits Limits) (*crash.Report, 
 	if err != nil {
 		return nil, err
 	}
-	into, err := store.Admit(context.Background(), post.Size)
+	into, err := store.Admit(context.Background(), post.Size, func() {})
 	if err != nil {
 		return nil, err
 	}
 	if err := post.Receive(r.Body, into); err != nil {
 		return nil, err
 	}
-	return post.Parse(make([]byte, WindowSize))
+	return post.Parse(make([]byte, WindowSize), decoders)
 }
 
 func flat(r *crash.Report) got {

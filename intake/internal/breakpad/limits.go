@@ -18,6 +18,9 @@ type Limits struct {
 	// Inflated is the largest body after decompression; a larger one is answered
 	// 413.
 	Inflated settings.Bytes `env:"INTAKE_MAX_INFLATED" envDefault:"100MiB"`
+	// Ratio bounds how large a body may be after decompression: 1 MiB plus this many times
+	// its size on the wire; a larger one is answered 413. Minidumps grow 3 to 15 times.
+	Ratio int `env:"INTAKE_MAX_INFLATE_RATIO" envDefault:"40"`
 	// Parts is how many parts a report may have, fields and files together.
 	Parts int `env:"INTAKE_MAX_PARTS" envDefault:"2000"`
 	// Dumps is how many of them may be files, each of which becomes an object in
@@ -46,6 +49,25 @@ type Limits struct {
 	Kept int
 }
 
+// freeInflation is the inflated size that any body may have, in bytes: small reports may
+// be sparse.
+const freeInflation = 1 << 20
+
+// inflated returns the largest inflated size of a body of that wire size, in bytes.
+func (l *Limits) inflated(wire int64) int64 {
+	return min(int64(l.Inflated), freeInflation+int64(l.Ratio)*wire)
+}
+
+// headerBytes returns the largest size of the header lines of all parts together, in
+// bytes. They cost many times more to read than other bytes, and no client comes near.
+func (l *Limits) headerBytes() int { return int(l.HeaderBytes) + l.Parts*usualHeader }
+
+// usualHeader is more than the header lines of a usual part take, in bytes.
+const usualHeader = 512
+
+// maxRatio is far above what deflate reaches (1032), and where no sum overflows.
+const maxRatio = 1 << 20
+
 // maxLimit is more than anybody has use for, and far from where sums overflow.
 const maxLimit = 1 << 40
 
@@ -66,6 +88,9 @@ func (l *Limits) Validate() error {
 		if n <= 0 || n > maxLimit {
 			problems = append(problems, fmt.Errorf("%s: must be above 0 and at most %d", name, int64(maxLimit)))
 		}
+	}
+	if l.Ratio <= 0 || l.Ratio > maxRatio {
+		problems = append(problems, fmt.Errorf("INTAKE_MAX_INFLATE_RATIO: must be above 0 and at most %d", maxRatio))
 	}
 	if l.HeaderBytes > maxPartHeader {
 		problems = append(problems, fmt.Errorf("INTAKE_MAX_PART_HEADER_BYTES: %d is above %d", l.HeaderBytes, maxPartHeader))

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/yagi-crash/yagi/pkg/crash"
 )
@@ -48,10 +49,13 @@ type multipart struct {
 	err     error  // why src gives no more
 	lineEnd []byte // CRLF or LF
 	dashed  []byte // "--", boundary
-	done    bool   // the final delimiter was met
-	bareLF  bool   // the line of the last delimiter ended in a bare LF
-	glued   bool   // the last delimiter had no line end before it
-	empty   bool   // nothing of the part's body was handed out yet
+
+	onlyDashes bool // of dashed, which may then occur at every byte
+	done       bool // the final delimiter was met
+	bareLF     bool // the line of the last delimiter ended in a bare LF
+	glued      bool // the last delimiter had no line end before it
+	empty      bool // nothing of the part's body was handed out yet
+	headers    int  // bytes of all header lines so far
 
 	started bool // the preamble is over
 	inFile  bool // the part is a file
@@ -63,7 +67,10 @@ var (
 )
 
 func newMultipart(src io.Reader, boundary string, window []byte) *multipart {
-	m := &multipart{src: src, buf: window, lineEnd: []byte("\n"), dashed: []byte("--" + boundary)}
+	m := &multipart{
+		src: src, buf: window, lineEnd: []byte("\n"), dashed: []byte("--" + boundary),
+		onlyDashes: strings.Trim(boundary, "-") == "",
+	}
 	m.unread = m.buf[:0]
 	return m
 }
@@ -149,6 +156,9 @@ func (m *multipart) locate() (data int, found delimiter) {
 			return max(from, len(m.unread)-len(m.lineEnd)-len(m.dashed)+1), delimiter{}
 		}
 		i += from
+		if from = m.skip(i); from > i {
+			continue
+		}
 		data, found, sure := m.delimiterAt(i)
 		if found.length > 0 || !sure {
 			return data, found
@@ -156,6 +166,35 @@ func (m *multipart) locate() (data int, found delimiter) {
 		from = i + 1
 	}
 }
+
+// skip rules out the boundary at i as cheaply as possible, since a body may consist of
+// them. It returns i if that may be a delimiter, else where to continue.
+func (m *multipart) skip(i int) int {
+	end := i + len(m.dashed)
+	rest := m.unread[end:]
+	if len(rest) < longestEnd {
+		return i // the end of the body has rules of its own
+	}
+	if rest[0] != '-' {
+		if isEndByte(rest[0]) {
+			return i
+		}
+		return i + 1
+	}
+	if rest[1] == '-' && isEndByte(rest[2]) {
+		return i
+	}
+	if !m.onlyDashes {
+		return i + 1
+	}
+	for end < len(m.unread) && m.unread[end] == '-' {
+		end++
+	}
+	return max(i+1, min(end-len("--"), len(m.unread)-longestEnd+1)-len(m.dashed))
+}
+
+// isEndByte reports whether c may follow a boundary in a delimiter.
+func isEndByte(c byte) bool { return c == '\r' || c == '\n' || c == ' ' || c == '\t' }
 
 // delimiterAt reads the delimiter whose boundary is at i, and tells how many
 // bytes stand before it. It is not sure when more of the body might change the
@@ -229,9 +268,9 @@ func delimiterEnd(rest []byte) delimiter {
 // line returns the next line without its end. It is valid until the next call.
 func (m *multipart) line(limit int) ([]byte, error) {
 	for {
-		i := bytes.Index(m.unread, m.lineEnd)
+		i := bytes.Index(m.unread[:max(0, min(len(m.unread), limit+len(m.lineEnd)))], m.lineEnd)
 		switch {
-		case i > limit || i < 0 && len(m.unread) >= limit+len(m.lineEnd):
+		case i < 0 && len(m.unread) >= limit+len(m.lineEnd):
 			return nil, fmt.Errorf("part headers of more than %d bytes", limit)
 		case i > 0 && len(m.lineEnd) == 1 && m.unread[i-1] == '\r':
 			return nil, errMixed
@@ -245,19 +284,18 @@ func (m *multipart) line(limit int) ([]byte, error) {
 	}
 }
 
-// fill reads more behind what is unread and tells whether there was any.
+// fill reads more after the unread bytes, and reports whether there was any. It fills
+// half of the window or more, since a decoder may return a byte at a time.
 func (m *multipart) fill() bool {
 	n := copy(m.buf, m.unread)
-	for m.err == nil {
+	end := n
+	for m.err == nil && (end == n || end < len(m.buf)/2) {
 		var got int
-		got, m.err = m.src.Read(m.buf[n:])
-		if got > 0 {
-			m.unread = m.buf[:n+got]
-			return true
-		}
+		got, m.err = m.src.Read(m.buf[end:])
+		end += got
 	}
-	m.unread = m.buf[:n]
-	return false
+	m.unread = m.buf[:end]
+	return end > n
 }
 
 // ended says why the body has no more: the reader's own refusal if it has one.

@@ -26,9 +26,11 @@ type parser struct {
 	parts  *multipart
 	src    *counted
 	report crash.Report
-	plain  io.ReaderAt // what src reads, once more
+	body   io.ReaderAt // as received
+	again  *replay     // inflates it again; nil: it is not compressed
 	kept   int         // bytes of parts
 	text   int         // bytes of annotations, as JSON
+	json   int         // bytes of JSON parts
 
 	hasJSON, hasFields bool
 }
@@ -76,9 +78,10 @@ func (p *parser) part(h *partHeader) error {
 
 // annotations reads a JSON part. It takes the place of all annotations before
 // it, as in Antenna; and as there it is bad JSON first when the body is cut off
-// within it.
+// within it. Replaced parts count towards the limit, since they cost as much.
 func (p *parser) annotations() error {
-	text, whole, cut := p.small(int(p.limits.JSON))
+	text, whole, cut := p.small(int(p.limits.JSON) - p.json)
+	p.json += len(text)
 	if cut != nil && !errors.Is(cut, errNoEnd) {
 		return cut
 	}
@@ -204,7 +207,7 @@ func (p *parser) file(name string) (crash.Part, error) {
 		part.Size += int64(len(piece))
 		return nil
 	})
-	part.Data = io.NewSectionReader(p.plain, start, part.Size)
+	part.Data = p.dumpAt(start, part.Size)
 	digest.Sum(part.SHA256[:0])
 	return part, err
 }

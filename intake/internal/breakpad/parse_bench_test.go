@@ -32,14 +32,14 @@ func BenchmarkParse(b *testing.B) {
 				if err != nil {
 					b.Fatal(err)
 				}
-				into, err := store.Admit(b.Context(), post.Size)
+				into, err := store.Admit(b.Context(), post.Size, func() {})
 				if err != nil {
 					b.Fatal(err)
 				}
 				if err := post.Receive(strings.NewReader(body), into); err != nil {
 					b.Fatal(err)
 				}
-				if _, err := post.Parse(window); err != nil {
+				if _, err := post.Parse(window, NewDecoders(1)); err != nil {
 					b.Fatal(err)
 				}
 				into.Release()

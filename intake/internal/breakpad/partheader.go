@@ -26,6 +26,9 @@ func (m *multipart) header(limits Limits) (partHeader, error) {
 			return h, err
 		}
 		left -= len(line) + len("\r\n")
+		if m.headers += len(line) + len("\r\n"); m.headers > limits.headerBytes() {
+			return h, fmt.Errorf("headers of all parts over %d bytes", limits.headerBytes())
+		}
 		switch {
 		case len(line) == 0:
 			return h, h.read(lines)

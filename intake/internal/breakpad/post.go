@@ -55,21 +55,35 @@ func (p *Post) Receive(r io.Reader, into *spool.Body) (err error) {
 	return refusal(err)
 }
 
+// Work returns the most bytes that Parse may have to read, a bound on its time. It is
+// valid after Receive.
+func (p *Post) Work() int64 {
+	if p.coding == codingIdentity {
+		return p.wire
+	}
+	return p.limits.inflated(p.wire)
+}
+
 // Parse makes the report of the received body: all of it but its id and its
 // time. Dumps stay in the store. The window is memory to work with, of WindowSize
-// bytes. The error is a *crash.Refusal.
-func (p *Post) Parse(window []byte) (*crash.Report, error) {
-	plain, behind, err := p.open()
+// bytes. Parse takes a decoder of its own beside those that decoders bounds. The error is
+// a *crash.Refusal.
+func (p *Post) Parse(window []byte, decoders *Decoders) (*crash.Report, error) {
+	plain, err := p.open(decoders)
 	if err != nil {
 		return nil, refusal(err)
 	}
+	defer func() { _ = plain.Close() }() // in memory: cannot fail
 	src := &counted{src: plain}
-	parser := parser{limits: p.limits, parts: newMultipart(src, p.boundary, window), src: src, plain: p.again()}
+	parser := parser{limits: p.limits, parts: newMultipart(src, p.boundary, window), src: src, body: p.body}
+	if p.coding != codingIdentity {
+		parser.again = &replay{post: p, decoders: decoders}
+	}
 	parser.report.Annotations = crash.Annotations{}
 	if err := finish(plain, parser.run()); err != nil {
 		return nil, refusal(err)
 	}
-	if _, err := behind.ReadByte(); err == nil {
+	if _, err := plain.behind.ReadByte(); err == nil {
 		parser.note("bytes behind the compressed body were passed over")
 	}
 	parser.describe(p)

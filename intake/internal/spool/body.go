@@ -7,6 +7,7 @@ import (
 	"io"
 	"math/bits"
 	"slices"
+	"sync/atomic"
 	"time"
 )
 
@@ -14,12 +15,24 @@ import (
 // was made of it. It is written by one goroutine, which may read at the same
 // time what is written already; once that is over, any number may.
 type Body struct {
-	store *Store
-	began time.Time
-	room  int64       // bytes that are set aside
-	made  int64       // and those for what is made of it
-	wait  func() bool // for one Window more; false: there is none
-	whole bool        // it has arrived
+	store     *Store
+	announced int64 // bytes; below 0: unknown
+	began     time.Time
+	room      int64           // bytes that it holds,
+	made      int64           // and those for what is made of it
+	ended     <-chan struct{} // closed when the body is no longer wanted
+	whole     bool            // it has arrived
+
+	// What follows is read by others, which hold store.mu.
+	arrived   atomic.Int64 // bytes
+	lastAt    atomic.Int64 // when the last of them arrived, Unix nanoseconds
+	marks     [2]mark      // recent progress, older first
+	waits     *waiter      // nil: it does not wait for room
+	pledge    int64        // bytes that it is expected to need
+	place     int          // in store.arriving
+	evicted   bool
+	leaving   int64 // bytes that it held when it was evicted
+	interrupt func()
 
 	size   int64
 	pieces []piece
@@ -56,9 +69,8 @@ func (b *Body) Size() int64 { return b.size }
 
 // ReadFrom reads r to its end and tells how many bytes that were; then the body
 // has arrived, and what is read or written later is made of it. The error is r's;
-// or ErrFull, when there was no room beyond what was announced; or the file's.
+// or wraps ErrFull, when there was no room or it was reclaimed; or the file's.
 func (b *Body) ReadFrom(r io.Reader) (n int64, err error) {
-	defer b.end()
 	before := b.size
 	for err == nil {
 		err = b.readSome(r)
@@ -66,11 +78,14 @@ func (b *Body) ReadFrom(r io.Reader) (n int64, err error) {
 	if errors.Is(err, io.EOF) {
 		err = nil
 	}
+	if evicted := b.end(); evicted && err != nil {
+		err = errReclaimed // not that of the interrupted read
+	}
 	return b.size - before, err
 }
 
-// readSome reads once. Behind all that was announced one byte tells whether there
-// is more, before any room is found for it.
+// readSome reads once. When all room is filled it reads a single byte before it takes
+// more, so that a client that sends nothing gets none.
 func (b *Body) readSome(r io.Reader) error {
 	if b.free() == nil && b.filled == b.room+b.made {
 		var one [1]byte
@@ -89,15 +104,13 @@ func (b *Body) readSome(r io.Reader) error {
 	return err
 }
 
-// end says that the body has arrived.
-func (b *Body) end() {
+// end ends the body's growth and reports whether it had been evicted.
+func (b *Body) end() (evicted bool) {
 	if b.whole {
-		return
+		return false
 	}
 	b.whole = true
-	surplus := b.room - b.filled
-	b.room -= surplus
-	b.store.arrived(surplus)
+	return b.store.arrivedAt(b)
 }
 
 // Write appends p. Its errors are ErrFull and the file's; behind a body that has
@@ -120,6 +133,9 @@ func (b *Body) Write(p []byte) (int, error) {
 func (b *Body) advance(n int) {
 	b.last += n
 	b.size += int64(n)
+	if n > 0 && !b.whole {
+		b.progress(time.Now())
+	}
 }
 
 // free returns what is left of the last piece, nil if nothing is.
@@ -147,13 +163,17 @@ func (b *Body) tail() ([]byte, error) {
 
 // more finds memory for another piece: that of the window, whose bytes go to the
 // file, when there is no other or the body is slow. There is room somewhere,
-// because it was set aside.
+// because the body holds it.
 func (b *Body) more() ([]byte, error) {
-	left, err := b.ensure(min(powerOf2(b.size), largestPiece))
+	fast, step := int64(time.Since(b.began)) < b.size*int64(time.Second)/slowRate, int64(Window)
+	if fast {
+		step = min(powerOf2(b.size), largestPiece)
+	}
+	left, err := b.ensure(step)
 	if err != nil {
 		return nil, err
 	}
-	if int64(time.Since(b.began)) < b.size*int64(time.Second)/slowRate {
+	if fast {
 		size := powerOf2(min(b.size, largestPiece, left))
 		for ; size >= Window; size /= 2 {
 			if b.store.take(size, luxury) {
@@ -164,7 +184,7 @@ func (b *Body) more() ([]byte, error) {
 	block, ok := b.store.takeBlock()
 	if !ok {
 		if !b.store.take(Window, need) {
-			return nil, fmt.Errorf("finding room that was set aside: %w", ErrFull)
+			return nil, fmt.Errorf("finding room that is held: %w", ErrFull)
 		}
 		return b.extraPiece(Window), nil
 	}
@@ -186,26 +206,21 @@ func (b *Body) extraPiece(size int64) []byte {
 	return b.store.piece(int(size))
 }
 
-// ensure sets so much more room aside when all of it is filled, or waits for a
-// little, and returns how much is left.
+// ensure takes more room when all of it is filled, and returns how much is free: step
+// bytes, but no more than is announced.
 func (b *Body) ensure(step int64) (left int64, err error) {
 	if left = b.room + b.made - b.filled; left > 0 {
 		return left, nil
 	}
 	if b.whole {
-		if !b.store.made.TryAcquire(Window) {
-			return 0, ErrFull
-		}
-		b.made += Window
-		return Window, nil
+		return Window, b.store.makeRoom(b)
 	}
-	if !b.store.room.TryAcquire(step) {
-		if step = Window; !b.wait() {
-			return 0, ErrFull
-		}
+	if more := roundUp(b.announced - b.size); more > 0 {
+		step = min(step, more)
 	}
-	b.room += step
-	return step, nil
+	before := b.room
+	err = b.store.await(&waiter{body: b, size: step}, bodyPatience)
+	return b.room - before, err
 }
 
 // powerOf2 is the largest power of two that is not above n.

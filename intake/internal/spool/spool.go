@@ -2,11 +2,12 @@
 // until they are promised: in memory while there is room, beyond that in one
 // file that has no name.
 //
-// Who is admitted has room for all that was announced, so that a body in
-// progress goes on whatever comes after it; one of unknown size has room for a
-// usual one. Each body has a window in memory, and more memory as long as there
-// is enough of it and the body comes quickly; else the window's bytes go to the
-// file each time it is full. Thousands of slow clients cost a window each.
+// A body holds room for what has arrived of it, never for what it announces. When room
+// runs out, newcomers are refused, and bodies are evicted that hold much of it for long
+// because they send little or nothing. Each body has a window
+// in memory, and more memory as long as there is enough of it and the body comes
+// quickly; else the window's bytes go to the file each time it is full. Thousands of
+// slow clients cost a window each.
 package spool
 
 import (
@@ -16,8 +17,6 @@ import (
 	"os"
 	"sync"
 	"time"
-
-	"golang.org/x/sync/semaphore"
 )
 
 // Window is the memory that every body has for itself, the unit in which room is
@@ -28,9 +27,6 @@ const Window = 8 << 10
 // long, in bytes: as much as one read of a fast connection brings.
 const largestPiece = 64 << 10
 
-// patience is how long a body waits for room that it had not announced.
-const patience = 10 * time.Second
-
 // slowRate is the rate below which a body takes no more memory, in bytes a second.
 // Those below may be very many at a time, which those above cannot.
 const slowRate = 128 << 10
@@ -40,9 +36,8 @@ const slowRate = 128 << 10
 // not.
 const documents = 16
 
-// expected is the room that is set aside for a body whose size is not announced,
-// in bytes: most are smaller, and what they do not need is given back at their
-// end. So those that are let in can also come in.
+// expected is the assumed size of a body that does not announce one, in bytes. Most are
+// smaller.
 const expected = 256 << 10
 
 // ErrFull means that the store has no room, for now.
@@ -61,19 +56,26 @@ type Config struct {
 // Store has room for reports. Its methods may be called from any number of
 // goroutines.
 type Store struct {
-	room   *semaphore.Weighted // bytes for bodies, of memory and file together,
-	made   *semaphore.Weighted // and for what is made of them
-	memory int64               // bytes
+	memory int64 // bytes
 	file   blocks
+	room   int64 // bytes for bodies, in memory and file together
+	rest   int64 // bytes for what is made of them
 
-	mu       sync.Mutex
-	used     int64 // bytes of memory that are given out,
-	extra    int64 // and how many of them are not windows
-	inFile   int64 // bytes of blocks that are given out
-	arriving int   // bodies that have not ended,
-	waiting  int   // and how many of them wait for room
-	failure  error // of the last write to the file that failed,
-	failedAt time.Time
+	mu        sync.Mutex
+	used      int64     // bytes of memory that are given out,
+	extra     int64     // and how many of them are not windows
+	inFile    int64     // bytes of blocks that are given out
+	held      int64     // bytes of room that bodies hold
+	pledged   int64     // bytes that arriving bodies are expected to need
+	leaving   int64     // bytes that evicted bodies still hold
+	made      int64     // bytes of rest in use
+	arriving  []*Body   // bodies that still grow
+	waiting   []*waiter // in order of arrival
+	waitingIn int       // how many of waiting are admitted
+	looked    time.Time // when victims were last searched
+	reclaimed int64     // evicted bodies, in total
+	failure   error     // of the last write to the file that failed,
+	failedAt  time.Time
 
 	pieces [4]sync.Pool // of *[]byte: Window, twice that, and so on to largestPiece
 }
@@ -87,7 +89,8 @@ func Open(cfg Config) (*Store, error) {
 	}
 	s.file.limit = whole(cfg.File) / Window
 	room := s.memory + s.file.limit*Window
-	s.room, s.made = semaphore.NewWeighted(room-whole(room/documents)), semaphore.NewWeighted(whole(room/documents))
+	s.rest = whole(room / documents)
+	s.room = room - s.rest
 	if s.file.limit == 0 {
 		return s, nil
 	}
@@ -144,71 +147,46 @@ func (s *Store) Check() error {
 	return s.failure
 }
 
-// Admit sets room aside for a body of the announced size in bytes, or a usual one
-// when that is not known (below 0), and returns it empty. ErrFull is the answer
-// while there is no room, and while others wait for some. The body may wait for
-// more room than that as long as the context lasts.
-func (s *Store) Admit(ctx context.Context, size int64) (*Body, error) {
-	room := max(roundUp(size), Window)
+// Reclaimed returns how many bodies were evicted before they had arrived.
+func (s *Store) Reclaimed() int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.reclaimed
+}
+
+// Admit returns an empty body if one of the announced size (bytes; below 0: unknown) fits
+// beside those that are arriving. It reserves one Window, nothing more. Admit waits up to
+// 4 s for room, and a growing body up to 10 s, both until ctx ends. The error wraps
+// ErrFull.
+//
+// A body that holds much room for long may be evicted. Then interrupt is called once,
+// from any goroutine: it must return soon and end the read that ReadFrom is blocked in.
+func (s *Store) Admit(ctx context.Context, size int64, interrupt func()) (*Body, error) {
+	now := time.Now()
+	b := &Body{store: s, announced: size, began: now, marks: [2]mark{{at: now}, {at: now}}, interrupt: interrupt, ended: ctx.Done()}
+	b.lastAt.Store(now.UnixNano())
+	w := &waiter{body: b, newcomer: true, size: max(roundUp(size), Window)}
 	if size < 0 {
-		room = expected
+		w.size = expected
 	}
-	if !s.room.TryAcquire(room) {
-		return nil, ErrFull
+	if err := s.await(w, newcomerPatience); err != nil {
+		return nil, err
 	}
-	if !s.take(Window, window) {
-		s.room.Release(room)
-		return nil, ErrFull
-	}
-	s.mu.Lock()
-	s.arriving++
-	s.mu.Unlock()
-	b := &Body{store: s, room: room, filled: Window, began: time.Now()}
+	b.filled = Window
 	b.window = s.piece(Window)
-	b.pieces = append(make([]piece, 0, min(room/Window, largestPiece/Window)+1), piece{memory: b.window})
-	b.wait = func() bool { return s.waitForRoom(ctx) }
+	b.pieces = append(make([]piece, 0, min(w.size, largestPiece)/Window+1), piece{memory: b.window})
 	return b, nil
-}
-
-// waitForRoom waits for one Window more, and tells whether it came. When the half
-// of all who are arriving wait already, there is no waiting: they would wait for
-// each other.
-func (s *Store) waitForRoom(ctx context.Context) bool {
-	s.mu.Lock()
-	if s.waiting*2 >= s.arriving {
-		s.mu.Unlock()
-		return false
-	}
-	s.waiting++
-	s.mu.Unlock()
-	defer func() {
-		s.mu.Lock()
-		s.waiting--
-		s.mu.Unlock()
-	}()
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	return s.room.Acquire(ctx, Window) == nil
-}
-
-// arrived is the end of a body's growth; what of its room is over is given back.
-func (s *Store) arrived(surplus int64) {
-	s.mu.Lock()
-	s.arriving--
-	s.mu.Unlock()
-	s.room.Release(surplus)
 }
 
 // use is what memory is taken for.
 type use int
 
 const (
-	window use = iota // has all of the memory
-	luxury            // leaves half of it to the windows of others
-	need              // has all of it, too: the file is full, or fails
+	luxury use = iota // leaves half of the memory to the windows of others
+	need              // has all of it: the file is full, or fails
 )
 
-// take takes memory, if there is enough.
+// take takes memory beside a body's window, if there is enough.
 func (s *Store) take(n int64, u use) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -216,9 +194,7 @@ func (s *Store) take(n int64, u use) bool {
 		return false
 	}
 	s.used += n
-	if u != window {
-		s.extra += n
-	}
+	s.extra += n
 	return true
 }
 
@@ -236,13 +212,14 @@ func (s *Store) takeBlock() (block int64, ok bool) {
 // giveBack is the end of everything that a body has.
 func (s *Store) giveBack(b *Body) {
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.used -= Window + b.extra
 	s.extra -= b.extra
 	s.inFile -= int64(len(b.blocks)) * Window
 	s.file.giveBack(b.blocks)
-	s.mu.Unlock()
-	s.room.Release(b.room)
-	s.made.Release(b.made)
+	s.held -= b.room
+	s.made -= b.made
+	s.wake()
 }
 
 // piece returns memory of a size, which is Window times a power of two.
