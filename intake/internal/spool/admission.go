@@ -100,6 +100,17 @@ func (s *Store) await(w *waiter, patience time.Duration) error {
 	return err
 }
 
+// grow is await without a wait, the usual case. It reports whether there is room.
+func (s *Store) grow(b *Body, n int64) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if b.evicted || s.held+n > s.limit(b.room+n) {
+		return false
+	}
+	s.hold(b, n)
+	return true
+}
+
 // sit waits for w to be granted or evicted, and scans for victims meanwhile.
 func (s *Store) sit(w *waiter, patience time.Duration) {
 	over := time.NewTimer(patience)

@@ -219,7 +219,9 @@ func (b *Body) ensure(step int64) (left int64, err error) {
 		step = min(step, more)
 	}
 	before := b.room
-	err = b.store.await(&waiter{body: b, size: step}, bodyPatience)
+	if !b.store.grow(b, step) {
+		err = b.store.await(&waiter{body: b, size: step}, bodyPatience)
+	}
 	return b.room - before, err
 }
 
