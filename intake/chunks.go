@@ -100,7 +100,7 @@ func (c *chunked) send(ctx context.Context, p int) (heard bool, err error) {
 	}
 	if classify(err) == tooLarge { // a limit became lower; begin asks for it
 		c.refused.partition, c.refused.size = p, c.size
-		err = fmt.Errorf("%w: %s", errAnew, err)
+		err = fmt.Errorf("%w: %w", errAnew, err)
 	}
 	if errors.Is(err, errAnew) {
 		c.partition = -1 // the next attempt begins with the first chunk
