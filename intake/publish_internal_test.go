@@ -141,6 +141,7 @@ func TestWaitsHaveOneDeadline(t *testing.T) {
 	if _, err := q.js.CreateStream(t.Context(), queue.StreamConfig(0, cfg)); err != nil {
 		t.Fatal(err)
 	}
+	q.lookAtAll(t.Context(), cfg)
 	q.timeout = 2 * time.Second
 	dump := make([]byte, queue.MaxPayload+1)
 	report := crash.Report{
