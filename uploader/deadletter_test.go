@@ -119,7 +119,7 @@ func TestDeadLetterInChunks(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, 1)
 	f := w.newFront()
-	report, _ := w.publishChunked(0)
+	report, _ := w.publishChunked()
 	f.onKey(only(report, &refusalOf{http.StatusBadRequest, "InvalidRequest"}))
 	w.run(nil)
 	await(t, "the report is a dead letter", func() bool {

@@ -144,7 +144,7 @@ func TestHeldReportsAreStored(t *testing.T) {
 		return nil
 	})
 	reports := w.publish(0, 2*smallQuota)
-	large, _ := w.publishChunked(0)
+	large, _ := w.publishChunked()
 	reports = append(reports, large)
 	r := w.run(holdFor(100 * time.Millisecond))
 	await(t, "some are held", func() bool { return w.heldReports() > smallQuota/2 })

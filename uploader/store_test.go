@@ -168,7 +168,7 @@ func TestMemoryBudgetBoundsWhatIsInHand(t *testing.T) {
 			w := newWorld(t, 1)
 			var reports []*crash.Sealed
 			for range 6 {
-				report, _ := w.publishChunked(0)
+				report, _ := w.publishChunked()
 				reports = append(reports, report)
 			}
 			w.cfg.MemoryBudget = settings.Bytes(test.budget(reports[0].Size()))

@@ -58,20 +58,20 @@ func (w *world) state(p int) jetstream.StreamState {
 	return s.CachedInfo().State
 }
 
-// publishChunked publishes a report in chunks of 1,000 bytes, and then its ready
+// publishChunked publishes a report to partition 0 in chunks of 1,000 bytes, and then its ready
 // message.
-func (w *world) publishChunked(p int) (s *crash.Sealed, chunks []uint64) {
+func (w *world) publishChunked() (s *crash.Sealed, chunks []uint64) {
 	w.tb.Helper()
 	s = newReport(w.tb, strings.Repeat("0123456789abcdef", 200))
 	for at := int64(0); at < s.Size(); at += 1000 {
 		chunk := make([]byte, min(1000, s.Size()-at))
 		_, err := s.ReadAt(chunk, at)
 		must(w.tb, err)
-		chunks = append(chunks, w.stray(p, chunk))
+		chunks = append(chunks, w.stray(0, chunk))
 	}
 	msg, err := queue.EncodeChunked(s, chunks)
 	must(w.tb, err)
-	w.send(p, msg)
+	w.send(0, msg)
 	return s, chunks
 }
 
@@ -110,7 +110,7 @@ func TestTrim(t *testing.T) {
 		}
 	})
 	mu.Lock()
-	held, chunks := w.publishChunked(0)
+	held, chunks := w.publishChunked()
 	hold = layout.DumpNames(held.ID)
 	mu.Unlock()
 	stored = append(stored, w.publish(0, 5)...)

@@ -61,16 +61,14 @@ func (c *chunks) intact(ctx context.Context) error {
 
 // commit publishes the ready message of a copy, whose chunks, if it has any, must be there
 // before and after. After an error it may be there without some of them.
-func (c *Copier) commit(ctx context.Context, msg *nats.Msg, stream string, chunks *chunks, opts ...jetstream.PublishOpt) (uint64, error) {
-	if chunks == nil {
-		return c.publish(ctx, msg, stream, opts...)
+func (c *Copier) commit(ctx context.Context, msg *nats.Msg, stream string, chunks *chunks, opts ...jetstream.PublishOpt) error {
+	if chunks != nil {
+		if err := chunks.intact(ctx); err != nil {
+			return err
+		}
 	}
-	if err := chunks.intact(ctx); err != nil {
-		return 0, err
+	if _, err := c.publish(ctx, msg, stream, opts...); err != nil || chunks == nil {
+		return err
 	}
-	seq, err := c.publish(ctx, msg, stream, opts...)
-	if err != nil {
-		return 0, err
-	}
-	return seq, chunks.intact(ctx)
+	return chunks.intact(ctx)
 }

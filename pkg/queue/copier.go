@@ -44,8 +44,8 @@ func (c *Copier) Bury(ctx context.Context, header nats.Header, body []byte, d De
 		return fmt.Errorf("%s is no stream of reports", d.Stream)
 	}
 	msg := &nats.Msg{Subject: d.subject(p), Header: ownHeaders(header), Data: body}
-	earlier, whole, err := c.earlier(ctx, msg.Subject, d.Partial || d.Damaged)
-	if err != nil || whole {
+	earlier, whole, err := c.earlier(ctx, msg.Subject)
+	if err != nil || whole || earlier != 0 && (d.Partial || d.Damaged) {
 		return err
 	}
 	var chunks *chunks
@@ -55,7 +55,7 @@ func (c *Copier) Bury(ctx context.Context, header nats.Header, body []byte, d De
 		}
 	}
 	d.write(msg.Header)
-	_, err = c.commit(ctx, msg, DeadLetterStream, chunks, jetstream.WithExpectLastSequencePerSubject(earlier))
+	err = c.commit(ctx, msg, DeadLetterStream, chunks, jetstream.WithExpectLastSequencePerSubject(earlier))
 	if api, ok := errors.AsType[*jetstream.APIError](err); ok && api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence {
 		return nil // another uploader has made it
 	}
@@ -67,8 +67,8 @@ func (c *Copier) Bury(ctx context.Context, header nats.Header, body []byte, d De
 
 // earlier returns the sequence of the dead letter that has the subject, 0 if there is
 // none, and whether it is whole: its chunks went if the server that acknowledged them
-// came back without its last messages. With anyhow it passes for whole.
-func (c *Copier) earlier(ctx context.Context, subject string, anyhow bool) (seq uint64, whole bool, err error) {
+// came back without its last messages.
+func (c *Copier) earlier(ctx context.Context, subject string) (seq uint64, whole bool, err error) {
 	var found struct {
 		Stored
 
@@ -83,7 +83,7 @@ func (c *Copier) earlier(ctx context.Context, subject string, anyhow bool) (seq 
 		return 0, false, fmt.Errorf("reading the header of message %d of %s: %w", found.Sequence, DeadLetterStream, err)
 	}
 	m, err := ReadManifest(header)
-	if err != nil || len(m.Chunks) == 0 || anyhow {
+	if err != nil || len(m.Chunks) == 0 {
 		return found.Sequence, true, nil // as the message that it is a copy of
 	}
 	_, err = c.reader.Read(ctx, DeadLetterStream, m, nil)
@@ -126,7 +126,7 @@ func (c *Copier) Requeue(ctx context.Context, header nats.Header, body []byte, p
 		}
 	}
 	msg.Header.Set(HeaderMsgID, name)
-	if _, err := c.commit(ctx, msg, StreamName(p), chunks); err != nil {
+	if err := c.commit(ctx, msg, StreamName(p), chunks); err != nil {
 		return fmt.Errorf("copying %s to %s: %w", m.ID, StreamName(p), err)
 	}
 	return nil
