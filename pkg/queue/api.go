@@ -111,6 +111,10 @@ func AskConsumer(ctx context.Context, js jetstream.JetStream, stream, name strin
 	return info, nil
 }
 
+// requestTimeout ends a request whose context has no deadline, as in the client library:
+// a cluster without a leader does not answer.
+const requestTimeout = 5 * time.Second
+
 // request asks JetStream and reads its answer. What the server refuses is a
 // *jetstream.APIError, which matches the library's own errors.
 func request(ctx context.Context, js jetstream.JetStream, subject string, question, answer any) error {
@@ -120,6 +124,11 @@ func request(ctx context.Context, js jetstream.JetStream, subject string, questi
 		if text, err = json.Marshal(question); err != nil {
 			return fmt.Errorf("writing the request: %w", err)
 		}
+	}
+	if _, ok := ctx.Deadline(); !ok {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, requestTimeout)
+		defer cancel()
 	}
 	reply, err := js.Conn().RequestWithContext(ctx, prefixOf(js)+subject, text)
 	if err != nil {
