@@ -2,6 +2,8 @@ package intake_test
 
 import (
 	"fmt"
+	"io"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -119,6 +121,22 @@ func TestFullHouse(t *testing.T) {
 	}
 }
 
+// later reads an answer while the test goes on. The zero answer means that there was none.
+func (c *conn) later() <-chan answer {
+	got := make(chan answer, 1)
+	go func() { // ends with the connection
+		response, err := http.ReadResponse(c.r, nil)
+		if err != nil {
+			got <- answer{}
+			return
+		}
+		defer func() { _ = response.Body.Close() }()
+		body, _ := io.ReadAll(response.Body)
+		got <- answer{response.StatusCode, response.Header, string(body), response.Close}
+	}()
+	return got
+}
+
 // Those who find no slot are told so. Only some may wait for one, so that
 // health checks are answered however many come.
 func TestFullHouseRefuses(t *testing.T) {
@@ -129,17 +147,19 @@ func TestFullHouseRefuses(t *testing.T) {
 		c.send(request(len(report())) + report()[:20])
 	}
 	awaitLine(t, i, "intake_requests_in_flight 2")
-	crowd := make([]*conn, 150)
-	for n := range crowd {
-		crowd[n] = i.dial(t)
-		crowd[n].send(request(len(report())) + report()[:20])
+	var crowd []<-chan answer
+	for n := range 150 {
+		c := i.dial(t)
+		c.send(request(len(report())) + report()[:20])
+		crowd = append(crowd, c.later()) // a client reads at once
 		if n%20 == 19 {
 			checkHealth(t, i)
 		}
 	}
-	first := crowd[0].answer() // had waited
-	if first.status != 503 || first.body != "Discarded=unavailable" || first.head.Get("Retry-After") == "" || !first.closed {
-		t.Errorf("answered %d %q %v, closed %t", first.status, first.body, first.head, first.closed)
+	for n, answered := range crowd { // some of them had waited
+		if a := <-answered; a.status != 503 || a.body != "Discarded=unavailable" || a.head.Get("Retry-After") == "" || !a.closed {
+			t.Errorf("%d is answered %d %q %v, closed %t", n, a.status, a.body, a.head, a.closed)
+		}
 	}
 	for _, c := range busy {
 		c.send(report()[20:])

@@ -253,9 +253,19 @@ func create(t *testing.T, js jetstream.JetStream, subject string, question any) 
 	if err != nil {
 		t.Fatal(err)
 	}
-	reply, err := js.Conn().RequestWithContext(t.Context(), "$JS.API."+subject, text)
-	if err != nil || strings.Contains(string(reply.Data), `"error"`) {
-		t.Fatalf("%s %s: %v, %s", subject, text, err, reply.Data)
+	deadline := time.Now().Add(20 * time.Second)
+	for {
+		reply, err := js.Conn().RequestWithContext(t.Context(), "$JS.API."+subject, text)
+		switch {
+		case err != nil:
+			t.Fatalf("%s %s: %v", subject, text, err)
+		case !strings.Contains(string(reply.Data), `"error"`):
+			return
+		case strings.Contains(string(reply.Data), `"err_code":10049`) && time.Now().Before(deadline):
+			// The server is still removing the files of a stream of that name.
+		default:
+			t.Fatalf("%s %s: %s", subject, text, reply.Data)
+		}
 	}
 }
 

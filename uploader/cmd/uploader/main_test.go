@@ -48,9 +48,10 @@ func TestRunNamesWhatIsMissing(t *testing.T) {
 func TestRunWarnsOfMisspeltSettings(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
+	t.Setenv("AWS_REGION", "us-east-1")
 	var warned atomic.Bool
 	err := run(ctx, []string{
-		"UPLOADER_ADMIN_ADDR=127.0.0.1:0", "NATS_URL=nats://127.0.0.1:1", "S3_BUCKET=crashes", "AWS_REGION=us-east-1", "UPLOADER_WORKER=4",
+		"UPLOADER_ADMIN_ADDR=127.0.0.1:0", "NATS_URL=nats://127.0.0.1:1", "S3_BUCKET=crashes", "UPLOADER_WORKER=4",
 	}, &writer{text: "did you mean UPLOADER_WORKERS?", found: func() { warned.Store(true); stop() }})
 	if err != nil || !warned.Load() {
 		t.Errorf("run returned %v, warned: %t", err, warned.Load())
