@@ -60,7 +60,7 @@ crowd: ## serve crowds of slow clients and measure intake's memory
 	E2E_SLOW=10000,60s,60s,512 go test -tags faults -count=1 -timeout 10m -run TestSlowClients -v ./deploy/e2e
 
 faults: ## kill and cut off the parts of a Yagi of processes, then audit what was promised
-	go test -count=1 -tags faults -timeout 8m ./deploy/e2e
+	go test -count=1 -tags faults -timeout 12m ./deploy/e2e
 
 # TestMillion alone takes an hour on two processors, or two thirds of that with
 # E2E_BUCKET_DIR=/dev/shm; E2E_REPORTS sets how many reports it posts. It needs

@@ -18,10 +18,14 @@ import (
 )
 
 const (
+	// connections is INTAKE_MAX_CONNECTIONS.
+	connections = 200
 	// attackLasts is how long each attack lasts, and attackers how many connections it
 	// has at a time.
 	attackLasts = 6 * time.Second
-	attackers   = 250
+	attackers   = connections + 50
+	// inProgress is the same of those whose requests are in progress, and so have slots.
+	inProgress = connections - 50
 	// honestShare is the part of honest posts that must be answered CrashID=.
 	honestShare = 0.99
 )
@@ -43,7 +47,7 @@ func attacks(t *testing.T) []attack {
 	bomb := gzipBomb(t, 95<<20)
 	dashes := bytes.Repeat([]byte("-"), 8<<20)
 	return []attack{
-		{name: "announces 25 MiB and sends nothing", send: func(_ context.Context, c net.Conn) error {
+		{name: "announces 25 MiB and sends nothing", n: inProgress, send: func(_ context.Context, c net.Conn) error {
 			_, err := fmt.Fprintf(c, submitHead, "B", "", 25<<20)
 			return err
 		}},
@@ -54,7 +58,7 @@ func attacks(t *testing.T) []attack {
 			_, err := c.Write(make([]byte, 4<<20-1))
 			return err
 		}},
-		{name: "sends a byte now and then", send: func(ctx context.Context, c net.Conn) error {
+		{name: "sends a byte now and then", n: inProgress, send: func(ctx context.Context, c net.Conn) error {
 			if _, err := fmt.Fprintf(c, submitHead, "B", "", 25<<20); err != nil {
 				return err
 			}
@@ -145,7 +149,7 @@ func (a *attack) once(ctx context.Context, addr string) {
 // Honest clients are served during attacks by cheap requests, with few connections and
 // little room, and intake stays within its memory.
 func TestHonestClientsDuringAttacks(t *testing.T) {
-	s := startSystem(t, "INTAKE_MAX_CONNECTIONS=200", "INTAKE_MEMORY_BUDGET=32MiB", "INTAKE_SPOOL_BUDGET=64MiB")
+	s := startSystem(t, "INTAKE_MAX_CONNECTIONS="+strconv.Itoa(connections), "INTAKE_MEMORY_BUDGET=32MiB", "INTAKE_SPOOL_BUDGET=64MiB")
 	addr := strings.TrimPrefix(s.url, "http://")
 	book := newLedger()
 	for _, a := range attacks(t) {
