@@ -104,8 +104,11 @@ func (u *Uploader) nextHeld(ctx, work context.Context) (rest, error) {
 		return restLong, err
 	}
 	d, err := u.readHeld(work, ref)
+	missing := errors.Is(err, queue.ErrIncomplete) || errors.Is(err, queue.ErrDamaged)
 	switch {
-	case errors.Is(err, queue.ErrIncomplete), errors.Is(err, queue.ErrDamaged):
+	case missing && !u.isGone(ref):
+		return restShort, ref.NakWithDelay(u.heldFor)
+	case missing:
 		u.metrics.errors.WithLabelValues(classIncomplete).Inc()
 		u.log.Error().Err(err).Str("reference", ref.Subject()).Msg("held report is gone from its stream")
 		return restNone, u.settle(work, ref, verdict{result: resultStored})
@@ -116,6 +119,13 @@ func (u *Uploader) nextHeld(ctx, work context.Context) (rest, error) {
 		return restShort, nil
 	}
 	return restNone, nil
+}
+
+// isGone reports whether a report that its stream does not have is gone for good: a
+// server that comes back may bring it back, as it may a chunk.
+func (u *Uploader) isGone(ref jetstream.Msg) bool {
+	m, err := ref.Metadata()
+	return err == nil && m.NumDelivered >= enough && time.Since(m.Timestamp) >= u.longEnough
 }
 
 // readHeld reads the report that a reference refers to. The error wraps

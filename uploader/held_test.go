@@ -221,18 +221,31 @@ func TestReportsThatCannotBeHeld(t *testing.T) {
 	}
 }
 
-// A held report whose message somebody has removed is not retried for ever.
+// A held report whose message somebody has removed is not retried for ever, and not
+// forgotten at once: a server may bring it back.
 func TestHeldReportIsGone(t *testing.T) {
 	t.Parallel()
 	w := newSmallWorld(t)
 	msg := message(t, newReport(t, "dump"))
 	msg.Header.Set(queue.HeaderFormat, strconv.Itoa(queue.Format+1))
 	w.send(0, msg)
-	w.run(holdFor(500 * time.Millisecond))
+	r := w.run(holdFor(100 * time.Millisecond))
 	await(t, "it is held", func() bool { return w.heldReports() == 1 })
 	s, err := w.js.Stream(t.Context(), queue.StreamName(0))
 	must(t, err)
 	must(t, s.Purge(t.Context()))
+	references, err := w.js.Consumer(t.Context(), queue.HeldStream, queue.Consumer)
+	must(t, err)
+	await(t, "many attempts", func() bool {
+		info, err := references.Info(t.Context())
+		must(t, err)
+		return info.Delivered.Consumer > 3*enough
+	})
+	if w.heldReports() != 1 {
+		t.Error("it is forgotten before long")
+	}
+	r.stop()
+	w.run(func(u *Uploader) { u.heldFor, u.longEnough = 100*time.Millisecond, 0 })
 	await(t, "it is forgotten", func() bool { return w.heldReports() == 0 })
 }
 

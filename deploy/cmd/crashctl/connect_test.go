@@ -35,7 +35,7 @@ func TestUnreachable(t *testing.T) {
 	}
 }
 
-// An address that is none is told without its password.
+// An address that cannot be parsed is reported without its password.
 func TestAddressThatIsNone(t *testing.T) {
 	got := crashctl(t, []string{"NATS_URL=nats://ops:secret@127.0.0.1:port"}, "status")
 	if got.code != 2 || strings.Contains(got.errors+got.out, "secret") {

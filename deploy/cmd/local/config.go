@@ -65,7 +65,7 @@ func load(environ []string, console string) (c configs, err error) {
 	return c, errors.Join(err, c.checkAddrs(err), c.fixPaths())
 }
 
-// checkAddrs reports each address that is none, or that another one takes, unless
+// checkAddrs reports each address that cannot be parsed, or that another one takes, unless
 // the tiers have done so.
 func (c *configs) checkAddrs(reported error) error {
 	var p settings.Problems
