@@ -31,7 +31,7 @@ const (
 // ruleOf says when an error of a class makes a report a dead letter. What has no
 // rule never does: a newer release will read it (classVersion), the store has no
 // room for anything, or the next attempt is as good as the first.
-func (u *Uploader) ruleOf(class string) strikes.Rule {
+func (u *Uploader) ruleOf(class, stream string) strikes.Rule {
 	switch class {
 	case classUnreadable:
 		return strikes.Rule{Strikes: 1, Always: true}
@@ -40,7 +40,11 @@ func (u *Uploader) ruleOf(class string) strikes.Rule {
 	case classIncomplete: // a server that comes back may bring the chunk back
 		return strikes.Rule{Strikes: enough, Always: true, Age: u.longEnough}
 	case objstore.ClassRefused: // for what it is, since the same of others is not
-		return strikes.Rule{Strikes: enough, Others: true, ControlAge: u.longEnough}
+		rule := strikes.Rule{Strikes: enough, Others: true, ControlAge: u.longEnough}
+		if _, short := u.short.Load(stream); short { // and nothing goes that is behind the report
+			rule.ControlAge = 0
+		}
+		return rule
 	case objstore.ClassDenied, objstore.ClassNoSuchBucket, objstore.ClassTooLarge, objstore.Class5xx,
 		objstore.ClassTimeout, objstore.ClassUnreachable, objstore.ClassProxy, objstore.ClassConfig, objstore.ClassOther, classPanic:
 		return strikes.Rule{Strikes: enough, Age: u.longEnough, Others: true}
@@ -52,7 +56,7 @@ func (u *Uploader) ruleOf(class string) strikes.Rule {
 // report is evidence, a control object is tried in the place of the part that failed.
 func (u *Uploader) hopeless(ctx context.Context, v verdict, meta *jetstream.MsgMetadata) bool {
 	part := cmp.Or(v.part, crash.RawCrashName) // the last that is put: with it, all of a report is stored
-	rule, report := u.ruleOf(v.class), reportOf(meta)
+	rule, report := u.ruleOf(v.class, meta.Stream), reportOf(meta)
 	answered := v.class != objstore.ClassTimeout && v.class != objstore.ClassUnreachable
 	if rule.Others && answered && u.strikes.NeedsControl(report, part, time.Now()) {
 		if began := time.Now(); u.store.Control(ctx, part) == nil {
@@ -67,7 +71,7 @@ func reportOf(meta *jetstream.MsgMetadata) strikes.Report {
 }
 
 // bury copies a hopeless report to the dead letters. One that cannot be copied
-// stays in the queue.
+// is retried: the next attempt fails too, and buries it.
 func (u *Uploader) bury(ctx context.Context, d *delivery, v verdict) verdict {
 	v.report = nil // its memory is no longer reserved
 	err := u.copier.Bury(ctx, d.header, d.body, queue.Death{
@@ -88,7 +92,7 @@ func (u *Uploader) bury(ctx context.Context, d *delivery, v verdict) verdict {
 	case err != nil && ctx.Err() != nil:
 		return v.retry(classGrace, err)
 	case err != nil:
-		return v.hold(classDeadLetter, fmt.Errorf("making it a dead letter: %w (what for: %w)", err, v.err))
+		return v.retry(classDeadLetter, fmt.Errorf("making it a dead letter: %w (what for: %w)", err, v.err))
 	}
 	v.result, v.after = resultDead, 0
 	return v

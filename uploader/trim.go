@@ -78,6 +78,11 @@ func (u *Uploader) trimOne(ctx context.Context, name string, s *trimming) (again
 	}
 	if r.View.FloorOf != "" {
 		u.metrics.show(name, r)
+		if r.Pressed {
+			u.short.Store(name, true)
+		} else {
+			u.short.Delete(name)
+		}
 	}
 	u.conditions.set(trimOf+name, err)
 	log := u.log.With().Str("stream", name).Logger()

@@ -28,6 +28,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -80,6 +81,7 @@ type Uploader struct {
 	strikes    strikes.Counter
 	quotas     quotas
 	held       atomic.Int64 // reports, as the last survey found
+	short      sync.Map     // of room, by the stream's name
 	conditions conditions
 
 	nc     *nats.Conn          // from Run on

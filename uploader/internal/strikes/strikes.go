@@ -24,8 +24,15 @@ type Rule struct {
 	// that it would accept this one.
 	Others bool
 	// ControlAge is Age where control objects are all the evidence there is: the
-	// store may refuse every report and accept what is small.
+	// store may refuse every report and accept what is small. It may differ from one
+	// failure of a kind to the next.
 	ControlAge time.Duration
+}
+
+// kind is what the rules of failures that are counted together have in common.
+func (r Rule) kind() Rule {
+	r.ControlAge = 0
+	return r
 }
 
 // Report is a message of a stream.
@@ -58,7 +65,7 @@ type Counter struct {
 // which has another rule, begins a new one.
 type count struct {
 	place       *list.Element // in Counter.order
-	rule        Rule
+	rule        Rule          // its kind
 	part        string
 	evidence    *evidence // about part
 	strikes     int
@@ -84,9 +91,9 @@ func (c *Counter) Failed(r Report, part string, rule Rule, now time.Time) (giveU
 	defer c.mu.Unlock()
 	n := c.counts[r]
 	switch {
-	case n == nil || n.rule != rule || n.part != part:
+	case n == nil || n.rule != rule.kind() || n.part != part:
 		n = c.begin(r, part, now)
-		n.rule = rule
+		n.rule = rule.kind()
 	default:
 		c.order.MoveToBack(n.place)
 	}

@@ -93,6 +93,27 @@ func TestGivesUp(t *testing.T) {
 	}
 }
 
+// How long control objects have to be the evidence may change, and counts no failure out.
+func TestControlAgeChanges(t *testing.T) {
+	var c Counter
+	r := Report{Stream: "CRASHES_0", Sequence: 7}
+	now := time.Unix(0, 0)
+	fail := func(age time.Duration) bool {
+		now = now.Add(time.Second)
+		c.Controlled("dump", now)
+		now = now.Add(time.Second)
+		return c.Failed(r, "dump", Rule{Strikes: 3, Others: true, ControlAge: age}, now)
+	}
+	for range 4 {
+		if fail(time.Hour) {
+			t.Fatal("given up too soon")
+		}
+	}
+	if !fail(0) {
+		t.Error("not given up")
+	}
+}
+
 // What fails for one cause after another, or at one part after another, is not given
 // up by the rule of the last one alone.
 func TestTroublesAreCountedApart(t *testing.T) {
