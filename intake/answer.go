@@ -21,7 +21,6 @@ const retryAfter = "60"
 // a line in the log and a count.
 type submit struct {
 	receiver receiver
-	slots    *slots
 	pace     pace
 	metrics  *metrics
 	log      zerolog.Logger
@@ -58,27 +57,16 @@ func (s *submit) answer(r *http.Request, conn deadliner, send func(reply)) {
 		}
 	}()
 	body := s.pace.body(r.Body, conn, s.metrics.bytes)
-	paced := r.WithContext(r.Context()) // net/http needs its own body back in r
-	paced.Body = body
 
-	verdict, err := s.receive(paced)
+	verdict, err := s.receiver.receive(r, body)
 	a := replyTo(verdict, err)
 	took := time.Since(start)
-	s.count(a, body.read, took)
+	s.count(a, body.read.Load(), took)
 	answered = true
 	send(a)
 	transport.Of(r.Context()).Answered()
 	body.leave(a.status, r)
-	s.tell(verdict, a, err, body.read, took)
-}
-
-// receive has a report received once there is a slot for it.
-func (s *submit) receive(r *http.Request) (verdict, error) {
-	if err := s.slots.acquire(r.Context()); err != nil {
-		return verdict{}, crash.Unavailable(err)
-	}
-	defer s.slots.free.Release(1)
-	return s.receiver.receive(r)
+	s.tell(verdict, a, err, body.read.Load(), took)
 }
 
 func (s *submit) count(a reply, size int64, took time.Duration) {

@@ -49,7 +49,7 @@ func TestPanicIsAnsweredAndCounted(t *testing.T) {
 	handler := &submit{
 		receiver: (&Server{cfg: cfg, rules: rules, store: store}).receiver(faulty{}),
 		pace:     pace{stall: time.Second, window: time.Minute}, metrics: m, log: zerolog.Nop(),
-		slots: newSlots(cfg.connections()), draining: &atomic.Bool{},
+		draining: &atomic.Bool{},
 	}
 	server := httptest.NewServer(telemetry.Recover(handler, zerolog.Nop(), m.panics.Inc))
 	defer server.Close()

@@ -14,8 +14,8 @@ import (
 	"github.com/yagi-crash/yagi/pkg/crash"
 )
 
-// While there is no room newcomers are answered before they send their body, and
-// bodies in progress go on.
+// While there is no room newcomers are answered before they send the rest of their body,
+// and bodies in progress go on.
 func TestNewcomersAreRefusedWithoutRoom(t *testing.T) {
 	t.Parallel()
 	q := startQueue(t)
@@ -28,7 +28,7 @@ func TestNewcomersAreRefusedWithoutRoom(t *testing.T) {
 
 	for name, head := range map[string]string{
 		"asking first": request(500_000, "Expect: 100-continue"),
-		"just sending": request(500_000),
+		"just sending": request(500_000) + body[:1000],
 	} {
 		c := i.dial(t)
 		c.send(head)
@@ -120,7 +120,7 @@ func TestNoRoomIsARedHeartbeat(t *testing.T) {
 	finish := first.sendSlowly(body[500_000:])
 	for begun := time.Now(); ; {
 		c := i.dial(t)
-		c.send(request(500_000))
+		c.send(request(500_000) + body[:1000])
 		if a := c.answer(); a.status != 503 {
 			t.Fatalf("answered %d %q", a.status, a.body)
 		}

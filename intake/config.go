@@ -28,12 +28,12 @@ type Config struct {
 	AdminAddr string `env:"INTAKE_ADMIN_ADDR" envDefault:":8001"`
 
 	// MaxConnections is how many clients may be connected to INTAKE_ADDR at once. When
-	// it is reached, a newcomer displaces the connection that has been idle the longest,
-	// else the oldest one whose request has not begun, whose head is unfinished, or that
-	// has its answer. When all have a request in progress, a tenth more, and 64, are
-	// accepted: health checks are answered; half of that many reports wait up to 5 s for
-	// one in progress to end, others are answered 503. As many (a tenth, and 64) may have
-	// an unfinished head.
+	// it is reached, a newcomer displaces the connection that has waited the longest for
+	// its request, the rest of a head, the first byte of a body, or another request; a
+	// tenth more, and 64, are accepted meanwhile, so that health checks are answered. When
+	// as many reports are in progress, three quarters of the tenth wait up to 5 s for one
+	// to end, and clients that have sent less than 8 KiB a second are given up for them;
+	// others are answered 503. As many (a tenth, and 64) may have an unfinished head.
 	MaxConnections int `env:"INTAKE_MAX_CONNECTIONS" envDefault:"20000"`
 	// IdleTimeout is how long a connection may wait for its next request. It must be
 	// longer than the load balancer keeps its own, or requests are sent into connections

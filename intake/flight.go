@@ -28,11 +28,11 @@ type flight struct {
 // kind is the messages of one kind.
 type kind struct {
 	used    int64 // bytes in flight
-	waiting []*slot
+	waiting []*share
 }
 
-// slot is capacity that a message waits for.
-type slot struct {
+// share is capacity that a message waits for.
+type share struct {
 	size  int64
 	ready chan struct{} // closed when it is acquired
 }
@@ -41,18 +41,18 @@ func newFlight(capacity int64) *flight {
 	return &flight{capacity: capacity, reserved: capacity / sharedOut}
 }
 
-// largest returns the largest slot, in bytes. A larger message takes one of that size,
+// largest returns the largest share, in bytes. A larger message takes one of that size,
 // and so all that large messages can have.
 func (f *flight) largest() int64 { return f.capacity - f.reserved }
 
-// acquire waits for a slot of size bytes, at most largest. The error is that of ctx.
+// acquire waits for a share of size bytes, at most largest. The error is that of ctx.
 func (f *flight) acquire(ctx context.Context, size int64) (release func(), err error) {
 	f.mu.Lock()
 	k := &f.large
 	if size <= f.reserved/smallMessages {
 		k = &f.small
 	}
-	s := &slot{size, make(chan struct{})}
+	s := &share{size, make(chan struct{})}
 	k.waiting = append(k.waiting, s)
 	f.grant()
 	f.mu.Unlock()
@@ -72,14 +72,14 @@ func (f *flight) acquire(ctx context.Context, size int64) (release func(), err e
 	return nil, fmt.Errorf("waiting to publish %d bytes: %w", size, ctx.Err())
 }
 
-func (f *flight) release(k *kind, s *slot) {
+func (f *flight) release(k *kind, s *share) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	k.used -= s.size
 	f.grant()
 }
 
-// grant gives slots to all waiting messages that fit.
+// grant gives shares to all waiting messages that fit.
 func (f *flight) grant() {
 	for f.next(&f.large, f.largest()) {
 	}
@@ -91,7 +91,7 @@ func (f *flight) grant() {
 	}
 }
 
-// next gives the first waiting message of a kind its slot, and reports whether it fits
+// next gives the first waiting message of a kind its share, and reports whether it fits
 // that kind's limit and the capacity.
 func (f *flight) next(k *kind, limit int64) bool {
 	if len(k.waiting) == 0 {

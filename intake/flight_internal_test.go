@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// message is a message that waits for its slot.
+// message is a message that waits for its share.
 type message struct{ outcome atomic.Pointer[outcome] }
 
 type outcome struct {
@@ -16,7 +16,7 @@ type outcome struct {
 	err     error
 }
 
-// wait has a message wait, and reports whether it gets its slot at once.
+// wait has a message wait, and reports whether it gets its share at once.
 func (m *message) wait(ctx context.Context, f *flight, size int64) bool {
 	go func() {
 		release, err := f.acquire(ctx, size)
@@ -25,7 +25,7 @@ func (m *message) wait(ctx context.Context, f *flight, size int64) bool {
 	return m.has()
 }
 
-// has reports whether the message has its slot.
+// has reports whether the message has its share.
 func (m *message) has() bool {
 	synctest.Wait()
 	got := m.outcome.Load()
@@ -42,13 +42,13 @@ func TestNoKindTakesTheWholeCapacity(t *testing.T) {
 		large := make([]message, 4)
 		for n := range large {
 			if got, want := large[n].wait(ctx, q, 4_000), n < 3; got != want {
-				t.Errorf("large message %d has a slot: %t, want %t", n, got, want)
+				t.Errorf("large message %d has a share: %t, want %t", n, got, want)
 			}
 		}
 		small := make([]message, 17)
 		for n := range small {
 			if got, want := small[n].wait(ctx, q, 250), n < 16; got != want {
-				t.Errorf("small message %d has a slot: %t, want %t", n, got, want)
+				t.Errorf("small message %d has a share: %t, want %t", n, got, want)
 			}
 		}
 		large[0].release()
@@ -78,7 +78,7 @@ func TestNoKindTakesTheWholeCapacity(t *testing.T) {
 		}
 		var last, late message
 		if last.wait(ctx, q, 12_000) {
-			t.Error("a large message has a slot over the capacity")
+			t.Error("a large message has a share over the capacity")
 		}
 		for n := range 16 {
 			many[n].release()
@@ -109,7 +109,7 @@ func TestSlotThatIsGivenUp(t *testing.T) {
 		}
 		<-time.After(2 * time.Second)
 		if !third.has() || second.has() {
-			t.Errorf("the next one has a slot: %t, the one that gave up: %t", third.has(), second.has())
+			t.Errorf("the next one has a share: %t, the one that gave up: %t", third.has(), second.has())
 		}
 	})
 }

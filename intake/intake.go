@@ -34,6 +34,7 @@ type receiver struct {
 	rules     judge
 	submitter settings.Secret // token of those who may choose ids
 	foreign   foreignUUID
+	slots     *slots
 	store     *spool.Store
 	room      *promises // whether the store has room for newcomers
 	// parsers bounds how many reports are parsed at a time, and so the memory that
@@ -54,7 +55,7 @@ type verdict struct {
 
 // receive is the whole life of a report in this tier. Every error tells the
 // client something if it is a *crash.Refusal, and is a fault of ours otherwise.
-func (v *receiver) receive(r *http.Request) (verdict, error) {
+func (v *receiver) receive(r *http.Request, from *pacedBody) (verdict, error) {
 	post, err := breakpad.Open(r, v.limits)
 	if err != nil {
 		return verdict{}, err
@@ -62,13 +63,21 @@ func (v *receiver) receive(r *http.Request) (verdict, error) {
 	// A client that hangs up behind its last byte has still sent a whole report. Nor
 	// does the body's read deadline matter then, at which net/http ends the context.
 	ctx := context.WithoutCancel(r.Context())
-	body, err := v.admit(ctx, post.Size, r.Body)
+	if err := from.begin(r, func() bool { return v.slots.areFree() && v.store.HasRoom(post.Size) }); err != nil {
+		return verdict{}, err
+	}
+	slot, err := v.slots.acquire(ctx, from)
+	if err != nil {
+		return verdict{}, crash.Unavailable(err)
+	}
+	defer slot.release()
+	body, err := v.admit(ctx, post.Size, from)
 	if err != nil {
 		return verdict{}, crash.Unavailable(err)
 	}
 	defer body.Release()
-	if err := post.Receive(r.Body, body); err != nil {
-		return verdict{}, err
+	if err := post.Receive(from, body); err != nil {
+		return verdict{}, slot.explain(err)
 	}
 	verdict, err := v.judge(r, post, body)
 	if err != nil || verdict.sealed == nil {
@@ -77,19 +86,12 @@ func (v *receiver) receive(r *http.Request) (verdict, error) {
 	return verdict, v.queue.Publish(ctx, verdict.sealed)
 }
 
-// interruptible is a body whose reading another goroutine may end.
-type interruptible interface{ Interrupt() }
-
 // admit asks the store for a body of the announced size. Its reading is interrupted if
 // the body is evicted.
-func (v *receiver) admit(ctx context.Context, size int64, from io.Reader) (*spool.Body, error) {
-	interrupt := func() {}
-	if body, ok := from.(interruptible); ok {
-		interrupt = body.Interrupt
-	}
+func (v *receiver) admit(ctx context.Context, size int64, from *pacedBody) (*spool.Body, error) {
 	began := time.Now()
 	v.room.begin()
-	body, err := v.store.Admit(ctx, size, interrupt)
+	body, err := v.store.Admit(ctx, size, from.Interrupt)
 	v.room.ended(began, err)
 	return body, err
 }

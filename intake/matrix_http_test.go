@@ -179,21 +179,18 @@ func TestMatrixConnections(t *testing.T) {
 	t.Parallel()
 	m := startMatrix(t, "INTAKE_MAX_CONNECTIONS=2")
 	t.Run("row 27 more connections than allowed", func(t *testing.T) {
-		half, rest := whole(report())[:200], whole(report())[200:]
-		first, second, third := m.intake.dial(t), m.intake.dial(t), m.intake.dial(t)
-		first.send(half)
-		second.send(half)
+		first, second, third := m.intake.startSender(t), m.intake.startSender(t), m.intake.dial(t)
 		awaitLine(t, m.intake, "intake_requests_in_flight 2")
 		third.send(whole(report()))
 		if !third.comesNothing() {
 			t.Error("the third is served too")
 		}
-		first.send(rest)
+		close(first.hurry)
 		crashID(t, first.answer())
 		crashID(t, third.answer())
 		m.intake.dial(t)
 		m.intake.stop()
-		second.send(rest)
+		close(second.hurry)
 		crashID(t, second.answer())
 		if err := m.intake.ended(t, 10*time.Second); err != nil {
 			t.Error(err)

@@ -5,7 +5,9 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -31,8 +33,12 @@ type pacedBody struct {
 	pace  pace
 	conn  deadliner
 	count prometheus.Counter
-	read  int64
+	told  bool // to send it
 	ended bool // read to its end
+
+	read   atomic.Int64 // bytes
+	asked  atomic.Int64 // when the read in progress began, Unix nanoseconds; 0: there is none
+	before atomic.Int64 // nanoseconds in earlier reads
 
 	mu          sync.Mutex // of the read deadline, while the body is read
 	interrupted bool
@@ -56,9 +62,13 @@ func (b *pacedBody) Read(p []byte) (int, error) {
 	if err := b.expect(start.Add(b.pace.stall)); err != nil {
 		return 0, err
 	}
+	b.asked.Store(start.UnixNano())
 	n, err := b.ReadCloser.Read(p)
-	b.waited += time.Since(start)
-	b.read += int64(n)
+	took := time.Since(start)
+	b.before.Add(int64(took))
+	b.asked.Store(0)
+	b.waited += took
+	b.read.Add(int64(n))
 	b.count.Add(float64(n))
 	var network net.Error
 	switch {
@@ -74,6 +84,36 @@ func (b *pacedBody) Read(p []byte) (int, error) {
 		return n, refuseSlow(errors.New("body stalled"))
 	}
 	return n, brokenOff(err)
+}
+
+// begin waits for the body's first bytes. A client that asks first sends them only when it
+// is told to, which reading does unless there is room for certain. Its errors are refusals;
+// others come from Read.
+func (b *pacedBody) begin(r *http.Request, room func() bool) error {
+	asks := r.ProtoAtLeast(1, 1) && r.Header.Get("Expect") != ""
+	if asks && !room() {
+		return nil
+	}
+	b.told = true
+	err := transport.Of(r.Context()).AwaitBody(r.ContentLength, time.Now().Add(b.pace.stall), asks)
+	switch {
+	case errors.Is(err, transport.ErrEvicted):
+		return crash.Unavailable(err)
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return refuseSlow(errors.New("body did not begin"))
+	}
+	return nil
+}
+
+// Progress implements arrival.
+func (b *pacedBody) Progress(now time.Time) (size int64, waited time.Duration, whole bool) {
+	waited = time.Duration(b.before.Load())
+	if asked := b.asked.Load(); asked != 0 {
+		waited += now.Sub(time.Unix(0, asked))
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.read.Load(), waited, b.whole
 }
 
 // errInterrupted is the error of reads after Interrupt.
@@ -121,7 +161,7 @@ func (b *pacedBody) leave(status int, r *http.Request) {
 	if b.ended || b.conn.SetReadDeadline(time.Now().Add(transport.LingerTime)) != nil {
 		return
 	}
-	asks := b.read == 0 && r.Header.Get("Expect") != "" // and sends nothing unless told to
+	asks := !b.told && b.read.Load() == 0 && r.Header.Get("Expect") != "" // and sends nothing
 	if status != http.StatusRequestTimeout && !asks {
 		_, _ = io.CopyN(io.Discard, b.ReadCloser, transport.LingerBytes)
 	}

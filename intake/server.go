@@ -182,7 +182,7 @@ func (s *Server) server(h http.Handler) *http.Server {
 
 func (s *Server) submit(q *jetStreamQueue, m *metrics) *submit {
 	return &submit{
-		receiver: s.receiver(q), slots: newSlots(s.cfg.connections()), draining: &s.draining,
+		receiver: s.receiver(q), draining: &s.draining,
 		pace:    pace{stall: s.cfg.BodyStall, minRate: int64(s.cfg.BodyMinRate), window: rateWindow},
 		metrics: m, log: s.log,
 	}
@@ -212,7 +212,7 @@ func (s *Server) receiver(q publisher) receiver {
 	limits.Kept = queue.MaxReport
 	cores := runtime.GOMAXPROCS(0)
 	return receiver{
-		limits: limits, rules: s.rules, submitter: s.cfg.SubmitterToken, foreign: s.cfg.ForeignUUID,
+		limits: limits, rules: s.rules, submitter: s.cfg.SubmitterToken, foreign: s.cfg.ForeignUUID, slots: newSlots(s.cfg.connections()),
 		store: s.store, room: &s.room, parsers: newParsers(cores), decoders: breakpad.NewDecoders(cores), queue: q, now: time.Now,
 	}
 }

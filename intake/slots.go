@@ -1,47 +1,187 @@
 package intake
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"sync"
 	"time"
 
-	"golang.org/x/sync/semaphore"
-
 	"github.com/yagi-crash/yagi/intake/internal/transport"
+	"github.com/yagi-crash/yagi/pkg/crash"
 )
 
-// slotWait is how long a report waits for one of INTAKE_MAX_CONNECTIONS: less than
-// clients wait for an answer, and enough for some of them to end.
-const slotWait = 5 * time.Second
+const (
+	// slotWait is how long a report waits for one of INTAKE_MAX_CONNECTIONS: less than
+	// clients wait for an answer, and enough for some of them to end.
+	slotWait = 5 * time.Second
+	// slotGrace is how long a client is waited for, in all, before it may lose its
+	// slot, and slotRate how many bytes a second keep the slot for it. The first flight
+	// of a TCP connection alone, some 14 kB (RFC 6928), is worth it for 1.7 s.
+	slotGrace = 100 * time.Millisecond
+	slotRate  = 8 << 10
+	// displaceEvery is the time between two scans of all slots for slow clients.
+	displaceEvery = 25 * time.Millisecond
+)
+
+var (
+	errManyWait  = errors.New("INTAKE_MAX_CONNECTIONS reports are in progress, and many wait")
+	errNoneEnded = fmt.Errorf("INTAKE_MAX_CONNECTIONS reports are in progress, and none ended within %s", slotWait)
+	errDisplaced = errors.New("INTAKE_MAX_CONNECTIONS reports are in progress, and the slot of a slow body was given away")
+)
 
 // slots bounds how many reports are in progress. There may be more connections, for
-// health checks to be answered when all slots are taken.
+// health checks to be answered when all slots are taken. Those who wait for one displace
+// the slowest of those who hold one and send next to nothing.
 type slots struct {
-	free    *semaphore.Weighted
-	waiting chan struct{} // one for each report that waits for a slot
+	limit, patient int // how many hold one and wait at a time
+
+	mu      sync.Mutex
+	held    map[*slot]struct{}
+	waiting []*slot   // in order of arrival
+	leaving int       // held, and displaced
+	scanned time.Time // for slow clients
 }
 
-// newSlots leaves half of the further connections to health checks.
+// slot is one of slots, held or waited for.
+type slot struct {
+	of        *slots
+	body      arrival
+	granted   chan struct{} // closed when it is held
+	displaced bool          // guarded by of.mu
+}
+
+// arrival is a body on its way.
+type arrival interface {
+	// Progress returns how many bytes have arrived, and how long the client was waited
+	// for. whole means that none are to come.
+	Progress(now time.Time) (size int64, waited time.Duration, whole bool)
+	// Interrupt ends its reading.
+	Interrupt()
+}
+
+// newSlots leaves a part of the further connections to health checks.
 func newSlots(c transport.Config) *slots {
-	return &slots{free: semaphore.NewWeighted(int64(c.Connections)), waiting: make(chan struct{}, c.Reserve()/2)}
+	return &slots{limit: c.Connections, patient: c.Reserve() * 3 / 4, held: map[*slot]struct{}{}}
 }
 
-// acquire waits for a slot. An error means that there is none.
-func (s *slots) acquire(ctx context.Context) error {
-	if s.free.TryAcquire(1) {
-		return nil
+// acquire waits for a slot, whatever becomes of the context's client. It has to be
+// released. An error means that there is none.
+func (s *slots) acquire(ctx context.Context, body arrival) (*slot, error) {
+	slot := &slot{of: s, body: body}
+	s.mu.Lock()
+	switch {
+	case len(s.held) < s.limit:
+		s.held[slot] = struct{}{}
+		s.mu.Unlock()
+		return slot, nil
+	case len(s.waiting) >= s.patient:
+		s.mu.Unlock()
+		return nil, errManyWait
 	}
-	select {
-	case s.waiting <- struct{}{}:
-		defer func() { <-s.waiting }()
-	default:
-		return errors.New("INTAKE_MAX_CONNECTIONS reports are in progress, and many wait")
-	}
+	slot.granted = make(chan struct{})
+	s.waiting = append(s.waiting, slot)
+	s.mu.Unlock()
+
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), slotWait)
 	defer cancel()
-	if s.free.Acquire(ctx, 1) != nil {
-		return fmt.Errorf("INTAKE_MAX_CONNECTIONS reports are in progress, and none ended within %s", slotWait)
+	again := time.NewTicker(displaceEvery)
+	defer again.Stop()
+	for {
+		s.displace(time.Now())
+		select {
+		case <-slot.granted:
+			return slot, nil
+		case <-ctx.Done():
+			if s.leave(slot) {
+				return nil, errNoneEnded
+			}
+			return slot, nil // granted at the last moment
+		case <-again.C:
+		}
 	}
-	return nil
+}
+
+// areFree reports whether there is a slot that nobody waits for.
+func (s *slots) areFree() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.held) < s.limit
+}
+
+// leave has a slot no longer waited for. It reports false if it is held by now.
+func (s *slots) leave(slot *slot) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	i := slices.Index(s.waiting, slot)
+	if i >= 0 {
+		s.waiting = slices.Delete(s.waiting, i, i+1)
+	}
+	return i >= 0
+}
+
+// displace interrupts the slowest clients, as many as wait for a slot.
+func (s *slots) displace(now time.Time) {
+	s.mu.Lock()
+	wanted := len(s.waiting) - s.leaving
+	if wanted <= 0 || now.Sub(s.scanned) < displaceEvery {
+		s.mu.Unlock()
+		return
+	}
+	s.scanned = now
+	slow := s.slow(now)
+	slow = slow[:min(wanted, len(slow))]
+	for _, slot := range slow {
+		slot.displaced = true
+	}
+	s.leaving += len(slow)
+	s.mu.Unlock()
+	for _, slot := range slow {
+		slot.body.Interrupt()
+	}
+}
+
+// slow returns those who may be displaced, the slowest first. The caller holds mu.
+func (s *slots) slow(now time.Time) []*slot {
+	rates := map[*slot]float64{}
+	var slow []*slot
+	for slot := range s.held {
+		size, waited, whole := slot.body.Progress(now)
+		rate := float64(size) / waited.Seconds()
+		if !whole && !slot.displaced && waited >= slotGrace && rate < slotRate {
+			rates[slot] = rate
+			slow = append(slow, slot)
+		}
+	}
+	slices.SortFunc(slow, func(a, b *slot) int { return cmp.Compare(rates[a], rates[b]) })
+	return slow
+}
+
+// release hands the slot on to the one that has waited the longest.
+func (s *slot) release() {
+	all := s.of
+	all.mu.Lock()
+	defer all.mu.Unlock()
+	delete(all.held, s)
+	if s.displaced {
+		all.leaving--
+	}
+	if len(all.waiting) > 0 {
+		next := all.waiting[0]
+		all.waiting = slices.Delete(all.waiting, 0, 1)
+		all.held[next] = struct{}{}
+		close(next.granted)
+	}
+}
+
+// explain returns why a body could not be read to its end.
+func (s *slot) explain(err error) error {
+	s.of.mu.Lock()
+	defer s.of.mu.Unlock()
+	if s.displaced {
+		return crash.Unavailable(errDisplaced)
+	}
+	return err
 }

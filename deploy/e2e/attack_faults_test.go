@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"bytes"
+	"cmp"
 	"compress/gzip"
 	"context"
 	"fmt"
@@ -24,8 +25,6 @@ const (
 	// has at a time.
 	attackLasts = 6 * time.Second
 	attackers   = connections + 50
-	// inProgress is the same of those whose requests are in progress, and so have slots.
-	inProgress = connections - 50
 	// honestShare is the part of honest posts that must be answered CrashID=.
 	honestShare = 0.99
 )
@@ -36,7 +35,7 @@ type attack struct {
 	name string
 	// send writes to the connection, slowly if it likes.
 	send func(ctx context.Context, conn net.Conn) error
-	n    int // connections at a time; 0: attackers
+	n    int // connections at a time; 0: attackers, or E2E_ATTACKERS
 }
 
 const submitHead = "POST /submit HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary=%s\r\n%sContent-Length: %d\r\n\r\n"
@@ -47,7 +46,7 @@ func attacks(t *testing.T) []attack {
 	bomb := gzipBomb(t, 95<<20)
 	dashes := bytes.Repeat([]byte("-"), 8<<20)
 	return []attack{
-		{name: "announces 25 MiB and sends nothing", n: inProgress, send: func(_ context.Context, c net.Conn) error {
+		{name: "announces 25 MiB and sends nothing", send: func(_ context.Context, c net.Conn) error {
 			_, err := fmt.Fprintf(c, submitHead, "B", "", 25<<20)
 			return err
 		}},
@@ -58,7 +57,19 @@ func attacks(t *testing.T) []attack {
 			_, err := c.Write(make([]byte, 4<<20-1))
 			return err
 		}},
-		{name: "sends a byte now and then", n: inProgress, send: func(ctx context.Context, c net.Conn) error {
+		{name: "asks for 100 Continue and sends nothing", send: func(_ context.Context, c net.Conn) error {
+			_, err := fmt.Fprintf(c, submitHead, "B", "Expect: 100-continue\r\n", 25<<20)
+			return err
+		}},
+		{name: "begins a chunk of HTTP 1.0", send: func(_ context.Context, c net.Conn) error {
+			_, err := io.WriteString(c, "POST /submit HTTP/1.0\r\nContent-Type: multipart/form-data; boundary=B\r\nTransfer-Encoding: chunked\r\n\r\n1")
+			return err
+		}},
+		{name: "sends 2 kB of 100", send: func(_ context.Context, c net.Conn) error {
+			_, err := fmt.Fprintf(c, submitHead+"%s", "B", "", 100_000, strings.Repeat("x", 2000))
+			return err
+		}},
+		{name: "sends a byte now and then", send: func(ctx context.Context, c net.Conn) error {
 			if _, err := fmt.Fprintf(c, submitHead, "B", "", 25<<20); err != nil {
 				return err
 			}
@@ -115,11 +126,7 @@ func (zeros) Read(p []byte) (int, error) {
 }
 
 // run keeps n attackers connected until ctx ends.
-func (a *attack) run(ctx context.Context, addr string) {
-	n := a.n
-	if n == 0 {
-		n = attackers
-	}
+func (a *attack) run(ctx context.Context, addr string, n int) {
 	var all sync.WaitGroup
 	for range n {
 		all.Go(func() {
@@ -152,12 +159,14 @@ func TestHonestClientsDuringAttacks(t *testing.T) {
 	s := startSystem(t, "INTAKE_MAX_CONNECTIONS="+strconv.Itoa(connections), "INTAKE_MEMORY_BUDGET=32MiB", "INTAKE_SPOOL_BUDGET=64MiB")
 	addr := strings.TrimPrefix(s.url, "http://")
 	book := newLedger()
+	many := int(number(t, "E2E_ATTACKERS", attackers))
 	for _, a := range attacks(t) {
+		n := cmp.Or(a.n, many)
 		t.Run(strings.ReplaceAll(a.name, " ", "_"), func(t *testing.T) {
 			ctx, end := context.WithTimeout(t.Context(), attackLasts)
 			defer end()
 			var attack sync.WaitGroup
-			attack.Go(func() { a.run(ctx, addr) })
+			attack.Go(func() { a.run(ctx, addr, n) })
 			took := s.honest(ctx, t, book)
 			attack.Wait()
 			slices.Sort(took)

@@ -165,10 +165,7 @@ func (s *Store) Admit(ctx context.Context, size int64, interrupt func()) (*Body,
 	now := time.Now()
 	b := &Body{store: s, announced: size, began: now, marks: [2]mark{{at: now}, {at: now}}, interrupt: interrupt, ended: ctx.Done()}
 	b.lastAt.Store(now.UnixNano())
-	w := &waiter{body: b, newcomer: true, size: max(roundUp(size), Window)}
-	if size < 0 {
-		w.size = expected
-	}
+	w := newcomer(b, size)
 	if err := s.await(w, newcomerPatience); err != nil {
 		return nil, err
 	}
@@ -176,6 +173,23 @@ func (s *Store) Admit(ctx context.Context, size int64, interrupt func()) (*Body,
 	b.window = s.piece(Window)
 	b.pieces = append(make([]piece, 0, min(w.size, largestPiece)/Window+1), piece{memory: b.window})
 	return b, nil
+}
+
+// HasRoom reports whether a body of so many announced bytes, unknown below 0, would be
+// admitted now.
+func (s *Store) HasRoom(size int64) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.full(newcomer(&Body{}, size)) == nil
+}
+
+// newcomer is a body that asks for admission.
+func newcomer(b *Body, size int64) *waiter {
+	w := &waiter{body: b, newcomer: true, size: max(roundUp(size), Window)}
+	if size < 0 {
+		w.size = expected
+	}
+	return w
 }
 
 // use is what memory is taken for.

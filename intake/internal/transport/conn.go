@@ -33,6 +33,8 @@ type Conn struct {
 	since      time.Time // in that state
 	prev, next *Conn
 
+	told bool // to continue, which net/http is about to say again
+
 	mu     sync.Mutex // for what follows; not held while reading
 	inBody bool       // else in a head
 	body   int64      // bytes of the body that are to come, or unknown

@@ -7,6 +7,7 @@
 package transport
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net"
@@ -24,8 +25,14 @@ const (
 	unusedTimeout = time.Second
 	// ripe is how long a connection has, before it may be evicted, to show that
 	// it has a request, or to get its answer. Without it a flood of newcomers
-	// would displace each other before the first was read.
-	ripe = 20 * time.Millisecond
+	// would displace each other before the first was read. It also bounds how fast
+	// they do.
+	ripe = 100 * time.Millisecond
+	// mellow is the same while there is a reserve: connections of a moment ago are
+	// evicted only where they are too many.
+	mellow = time.Second
+	// looks is how many connections are looked at to find one to evict.
+	looks = 16
 )
 
 // Config is the limits of a Listener.
@@ -45,8 +52,9 @@ type Config struct {
 func (c Config) Reserve() int { return c.Connections/10 + 64 }
 
 // Listener is a limit listener of TCP connections. When it is full, a newcomer
-// evicts the connection that has been idle the longest, or else the oldest one
-// that has no request in progress.
+// evicts the connection that has been unfinished the longest, one whose head or body
+// has not come, or else the one that has been idle the longest: but none that has
+// a request in progress, or from which there is something to read.
 type Listener struct {
 	net.Listener
 
@@ -59,6 +67,7 @@ type Listener struct {
 
 	mu       sync.Mutex
 	open     int
+	busy     int // of open
 	draining bool
 	waiting  [busy]list // by state, longest first
 }
@@ -110,7 +119,7 @@ func isFull(err error) bool { return errors.Is(err, syscall.EMFILE) || errors.Is
 // evictOne evicts a connection, and reports whether there was one to evict.
 func (l *Listener) evictOne() bool {
 	l.mu.Lock()
-	victim := l.oldest()
+	victim := cmp.Or(l.longest(idle), l.longest(fresh, head, announced, answered))
 	if victim != nil {
 		l.evict(victim)
 	}
@@ -133,15 +142,14 @@ func (l *Listener) admit(c *Conn) (admitted bool, retry <-chan time.Time) {
 // nil.
 func (l *Listener) enter(c *Conn) (victim *Conn, admitted bool, retry <-chan time.Time) {
 	if l.open >= l.cfg.Connections {
-		oldest := l.oldest()
+		reserved := l.open < l.cfg.Connections+l.cfg.Reserve()
+		victim = l.victim(reserved)
 		switch {
-		case oldest != nil && (oldest.state == idle || time.Since(oldest.since) >= ripe):
-			victim = oldest
+		case victim != nil:
 			l.evict(victim)
-		case l.open < l.cfg.Connections+l.cfg.Reserve():
-		case oldest != nil:
-			return nil, false, time.After(ripe - time.Since(oldest.since))
-		default:
+		case !reserved && l.open > l.busy:
+			return nil, false, time.After(ripe / 10)
+		case !reserved:
 			return nil, false, nil
 		}
 	}
@@ -152,17 +160,54 @@ func (l *Listener) enter(c *Conn) (victim *Conn, admitted bool, retry <-chan tim
 	return victim, true, nil
 }
 
-// oldest returns the connection to evict next, or nil. The caller holds the lock.
-func (l *Listener) oldest() (oldest *Conn) {
-	if c := l.waiting[idle].first; c != nil {
-		return c
+// victim returns the connection to evict for a newcomer, or nil. reserved says that
+// there is a slot for it in the reserve. The caller holds the lock.
+func (l *Listener) victim(reserved bool) *Conn {
+	unfinished, kept := l.longest(fresh, head, announced, answered), l.longest(idle)
+	switch {
+	case unfinished.lasted(mellow):
+		return unfinished
+	case kept.lasted(mellow):
+		return kept
+	case reserved:
+		return nil
+	case unfinished.lasted(ripe):
+		return unfinished
+	case unfinished == nil && kept.lasted(ripe):
+		return kept
 	}
-	for state := range l.waiting {
-		if c := l.waiting[state].first; c != nil && (oldest == nil || c.since.Before(oldest.since)) {
-			oldest = c
+	return nil
+}
+
+// lasted reports whether a connection, which may be nil, has been in its state for d. The
+// caller holds the lock.
+func (c *Conn) lasted(d time.Duration) bool { return c != nil && time.Since(c.since) >= d }
+
+// longest returns the connection that has been in one of these states the longest, or
+// nil. The caller holds the lock.
+func (l *Listener) longest(states ...state) (longest *Conn) {
+	for _, state := range states {
+		if c := l.silent(state); c != nil && (longest == nil || c.since.Before(longest.since)) {
+			longest = c
 		}
 	}
-	return oldest
+	return longest
+}
+
+// silent returns the connection that has been in a state the longest, or nil. One
+// from which there is something to read is taken for a newcomer: its client has done
+// what it can. The caller holds the lock.
+func (l *Listener) silent(s state) *Conn {
+	for range looks {
+		c := l.waiting[s].first
+		if c == nil || s == answered || !c.hasUnread() {
+			return c
+		}
+		l.waiting[s].remove(c)
+		c.since = time.Now()
+		l.waiting[s].push(c)
+	}
+	return nil
 }
 
 // evict takes a connection's slot. The caller holds the lock, and cuts it.
@@ -171,14 +216,21 @@ func (l *Listener) evict(c *Conn) {
 	l.leave(c)
 }
 
+// take ends a connection's state. The caller holds the lock.
+func (l *Listener) take(c *Conn) {
+	if c.state == busy {
+		l.busy--
+		return
+	}
+	l.waiting[c.state].remove(c)
+}
+
 // leave gives a connection's slot back. The caller holds the lock.
 func (l *Listener) leave(c *Conn) {
 	if c.state == gone {
 		return
 	}
-	if c.state < busy {
-		l.waiting[c.state].remove(c)
-	}
+	l.take(c)
 	c.state = gone
 	l.open--
 	l.metrics.open.Dec()
@@ -210,7 +262,7 @@ func (l *Listener) advance(c *Conn, to state) (stays, wasIdle bool) {
 	l.mu.Lock()
 	from := c.state
 	var victim *Conn
-	if from != busy && from != answered {
+	if from == fresh || from == head || from == idle {
 		victim = l.put(c, to)
 	}
 	stays = c.state != gone
@@ -225,11 +277,10 @@ func (l *Listener) put(c *Conn, to state) (victim *Conn) {
 	if c.state == gone || c.state == to {
 		return nil
 	}
-	if c.state < busy {
-		l.waiting[c.state].remove(c)
-	}
+	l.take(c)
 	c.state, c.since = to, time.Now()
 	if to == busy {
+		l.busy++
 		return nil
 	}
 	l.waiting[to].push(c)
@@ -238,7 +289,7 @@ func (l *Listener) put(c *Conn, to state) (victim *Conn) {
 	case to == idle && l.draining:
 		l.leave(c)
 	case to == head && l.waiting[head].n > l.cfg.Reserve():
-		victim = l.waiting[head].first
+		victim = cmp.Or(l.silent(head), l.waiting[head].first)
 		l.evict(victim)
 	}
 	return victim

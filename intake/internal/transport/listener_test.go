@@ -4,6 +4,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"runtime"
 	"syscall"
 	"testing"
 	"time"
@@ -86,6 +87,32 @@ func TestEvictionWhenFilesRunOut(t *testing.T) {
 	}
 	if n, err := kept.Read(buffer); err != nil || string(buffer[:n]) != "rest" {
 		t.Errorf("read %q, %v from a connection with a request in progress", buffer[:n], err)
+	}
+}
+
+// One from which there is something to read stays, however long it has been there: its
+// client has done what it can.
+func TestUnreadConnectionsStay(t *testing.T) {
+	tcp := listen(t)
+	l := New(tcp, Config{Connections: 100, HeaderLines: 10, HeaderTimeout: time.Minute}, prometheus.NewRegistry())
+	client := dial(t, tcp)
+	kept := accept(t, l)
+	if _, err := io.WriteString(client, "GET /"); err != nil {
+		t.Fatal(err)
+	}
+	for c := kept.(*Conn); !c.hasUnread(); { // it has been sent, and arrives
+		runtime.Gosched()
+	}
+	silent := dial(t, tcp)
+	accept(t, l)
+	if !l.evictOne() {
+		t.Fatal("none was evicted")
+	}
+	if _, err := silent.Read(make([]byte, 1)); err != io.EOF { //nolint:errorlint // a reader's end
+		t.Errorf("the silent client reads %v, want the end", err)
+	}
+	if n, err := kept.Read(make([]byte, 10)); n != 5 || err != nil {
+		t.Errorf("read %d bytes, %v, from the one that was not read", n, err)
 	}
 }
 

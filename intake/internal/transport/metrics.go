@@ -23,7 +23,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		}),
 		evicted: auto.NewCounterVec(prometheus.CounterOpts{
 			Name: "intake_connections_evicted_total",
-			Help: "Connections closed to admit others, by state (fresh: no byte arrived; head: its head was unfinished; answered: its body was not read to its end; idle: kept alive).",
+			Help: "Connections closed to admit others, by state (fresh: no byte arrived; head: its head was unfinished; announced: nothing of its body had arrived; answered: its body was not read to its end; idle: kept alive).",
 		}, []string{"state"}),
 		others: auto.NewCounterVec(prometheus.CounterOpts{
 			Name: "intake_other_requests_total",

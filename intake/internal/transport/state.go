@@ -5,17 +5,18 @@ package transport
 type state int
 
 const (
-	fresh    state = iota // no byte has arrived
-	head                  // a head is unfinished
-	answered              // the answer is written, the request's body is not read to its end
-	idle                  // kept alive, no byte of the next request has arrived
-	busy                  // a request is in progress
-	gone                  // closed, its slot given back
+	fresh     state = iota // no byte has arrived
+	head                   // a head is unfinished
+	announced              // a head is there, and nothing of its body
+	answered               // the answer is written, the request's body is not read to its end
+	idle                   // kept alive, no byte of the next request has arrived
+	busy                   // a request is in progress
+	gone                   // closed, its slot given back
 )
 
 // String returns the state as the metrics have it.
 func (s state) String() string {
-	return [...]string{"fresh", "head", "answered", "idle", "busy", "gone"}[s]
+	return [...]string{"fresh", "head", "announced", "answered", "idle", "busy", "gone"}[s]
 }
 
 // list is connections in the order in which they came to a state. A connection is

@@ -1,0 +1,104 @@
+package transport
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"time"
+)
+
+const (
+	// announcement is how many bytes of a body must have arrived for its request to be
+	// in progress.
+	announcement = 512
+	// shortBody is how long more than the first byte is waited for of a body that may be
+	// shorter than that.
+	shortBody = time.Second
+)
+
+// ErrEvicted is the error of a request whose connection was closed to admit another one.
+var ErrEvicted = errors.New("the connection was evicted")
+
+// AwaitBody waits for the first bytes of the body of the request whose head was read.
+// Until then the connection may be evicted, for it costs a client nothing to announce a
+// body. It is called after Body, and before the body is read; its length is unknown where
+// it is not above 0. tell says that the client waits for 100 Continue, and is to have it.
+// Its errors are ErrEvicted, that of the deadline, and TCP's; where a body ends early is
+// for Read to say.
+func (c *Conn) AwaitBody(length int64, deadline time.Time, tell bool) error {
+	if c == nil || c.hasBegun(length) {
+		return nil
+	}
+	if !c.l.move(c, announced) {
+		return ErrEvicted
+	}
+	err := c.tell(tell)
+	if err == nil {
+		err = c.readAhead(length, deadline)
+	}
+	if !c.l.move(c, busy) {
+		return ErrEvicted
+	}
+	return err
+}
+
+// hasBegun reports whether enough of a body is held, or there is no need to wait for it.
+func (c *Conn) hasBegun(length int64) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case !c.inBody || c.early > 0:
+		return true
+	case length > 0:
+		return int64(len(c.held)) >= min(announcement, length)
+	}
+	return len(c.held) >= announcement || bytes.HasSuffix(c.held, []byte("\r\n\r\n")) // of the last chunk
+}
+
+// goOn is what net/http writes when a body is first read whose client asks.
+const goOn = "HTTP/1.1 100 Continue\r\n\r\n"
+
+func (c *Conn) tell(asks bool) error {
+	if !asks {
+		return nil
+	}
+	_, err := c.Write([]byte(goOn))
+	c.told = err == nil
+	return err
+}
+
+// readAhead reads what Read will return, until the body has begun.
+func (c *Conn) readAhead(length int64, deadline time.Time) error {
+	for short := false; !c.hasBegun(length); {
+		begun := c.holdFirst()
+		if begun && !short && length <= 0 {
+			short, deadline = true, time.Now().Add(shortBody)
+		}
+		if err := c.SetReadDeadline(deadline); err != nil {
+			return err
+		}
+		n, err := c.TCPConn.Read(c.buffer[len(c.held):])
+		c.mu.Lock()
+		c.held = c.buffer[:len(c.held)+n]
+		c.mu.Unlock()
+		switch {
+		case errors.Is(err, io.EOF), err != nil && short:
+			return nil
+		case err != nil:
+			return err
+		}
+	}
+	return nil
+}
+
+// holdFirst has what is held lie where its buffer begins, and reports whether there is
+// something.
+func (c *Conn) holdFirst() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.buffer == nil {
+		c.buffer = c.l.buffers.Get().(*[readSize]byte)
+	}
+	c.held = c.buffer[:copy(c.buffer[:], c.held)]
+	return len(c.held) > 0
+}
