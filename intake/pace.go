@@ -95,7 +95,11 @@ func (b *pacedBody) begin(r *http.Request, room func() bool) error {
 		return nil
 	}
 	b.told = true
-	err := transport.Of(r.Context()).AwaitBody(r.ContentLength, time.Now().Add(b.pace.stall), asks)
+	conn := transport.Of(r.Context())
+	if asks {
+		conn.Continue()
+	}
+	err := conn.AwaitBody(r.ContentLength, time.Now().Add(b.pace.stall))
 	switch {
 	case errors.Is(err, transport.ErrEvicted):
 		return crash.Unavailable(err)

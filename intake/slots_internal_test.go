@@ -49,7 +49,7 @@ func TestSlowestAreDisplaced(t *testing.T) {
 		for _, b := range bodies {
 			held = append(held, take(t, s, b))
 		}
-		time.Sleep(time.Second)
+		<-time.After(time.Second)
 		bodies = append(bodies, newSlow(0)) // has just begun
 		held = append(held, take(t, s, bodies[5]))
 		got := make(chan error, 2)
@@ -60,7 +60,7 @@ func TestSlowestAreDisplaced(t *testing.T) {
 			}()
 		}
 		synctest.Wait()
-		time.Sleep(displaceEvery * 3)
+		<-time.After(displaceEvery * 3)
 		synctest.Wait()
 		var displaced []int
 		for n, b := range bodies {
@@ -95,7 +95,7 @@ func TestWaitForASlot(t *testing.T) {
 			go func() {
 				var got *slot
 				if got, errs[n] = s.acquire(t.Context(), newSlow(1e6)); errs[n] == nil {
-					time.Sleep(2 * slotWait / 3)
+					<-time.After(2 * slotWait / 3)
 					got.release()
 				}
 				order <- n

@@ -46,7 +46,7 @@ func (m *million) playFaults(ctx context.Context, random *rand.Rand) {
 	}
 	for ctx.Err() == nil {
 		for _, i := range random.Perm(len(faults)) {
-			rest(ctx, 3*time.Second+time.Duration(random.Int64N(int64(7*time.Second))))
+			rest(ctx, m.quiet/2+time.Duration(random.Int64N(int64(m.quiet))))
 			if m.awaitWork(ctx) != nil {
 				return
 			}

@@ -46,8 +46,8 @@ const (
 // leaders are lost, servers freeze, and the bucket refuses some reports and is
 // unavailable for a while. Each is in the bucket afterwards, byte for byte, or among
 // the dead letters. E2E_REPORTS sets how many, E2E_SERVERS how many NATS servers (3 or
-// 1), E2E_BUDGET the minutes after which no more are posted, and E2E_SEED repeats the
-// choices.
+// 1), E2E_BUDGET the minutes after which no more are posted, E2E_QUIET the seconds between
+// two faults, and E2E_SEED repeats the choices.
 func TestMillion(t *testing.T) {
 	m := newMillion(t)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Duration(number(t, "E2E_BUDGET", 100))*time.Minute)
@@ -75,6 +75,7 @@ type million struct {
 	*cluster
 
 	reports, seed uint64
+	quiet         time.Duration // between two faults, from a half to one and a half of it
 	front         *front
 	sidecar       bool // the gateway keeps metadata in files of their own
 	book          *leanLedger
@@ -88,7 +89,8 @@ func newMillion(t *testing.T) *million {
 	t.Helper()
 	m := &million{
 		reports: number(t, "E2E_REPORTS", 1_000_000), seed: number(t, "E2E_SEED", uint64(time.Now().UnixNano())),
-		book: newLeanLedger(), faults: map[string]int{}, strange: map[crash.ID]string{},
+		quiet: time.Duration(number(t, "E2E_QUIET", 20)) * time.Second,
+		book:  newLeanLedger(), faults: map[string]int{}, strange: map[crash.ID]string{},
 	}
 	servers := number(t, "E2E_SERVERS", 3)
 	t.Logf("E2E_SEED=%d E2E_REPORTS=%d E2E_SERVERS=%d", m.seed, m.reports, servers)

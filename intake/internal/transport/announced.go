@@ -22,20 +22,16 @@ var ErrEvicted = errors.New("the connection was evicted")
 // AwaitBody waits for the first bytes of the body of the request whose head was read.
 // Until then the connection may be evicted, for it costs a client nothing to announce a
 // body. It is called after Body, and before the body is read; its length is unknown where
-// it is not above 0. tell says that the client waits for 100 Continue, and is to have it.
-// Its errors are ErrEvicted, that of the deadline, and TCP's; where a body ends early is
-// for Read to say.
-func (c *Conn) AwaitBody(length int64, deadline time.Time, tell bool) error {
+// it is not above 0. Its errors are ErrEvicted, that of the deadline, and TCP's; where a
+// body ends early is for Read to say.
+func (c *Conn) AwaitBody(length int64, deadline time.Time) error {
 	if c == nil || c.hasBegun(length) {
 		return nil
 	}
 	if !c.l.move(c, announced) {
 		return ErrEvicted
 	}
-	err := c.tell(tell)
-	if err == nil {
-		err = c.readAhead(length, deadline)
-	}
+	err := c.readAhead(length, deadline)
 	if !c.l.move(c, busy) {
 		return ErrEvicted
 	}
@@ -58,13 +54,14 @@ func (c *Conn) hasBegun(length int64) bool {
 // goOn is what net/http writes when a body is first read whose client asks.
 const goOn = "HTTP/1.1 100 Continue\r\n\r\n"
 
-func (c *Conn) tell(asks bool) error {
-	if !asks {
-		return nil
+// Continue tells a client that waits for 100 Continue to send its body. net/http does not
+// do so once more.
+func (c *Conn) Continue() {
+	if c == nil || c.hasBegun(1) { // it has not waited
+		return
 	}
-	_, err := c.Write([]byte(goOn))
+	_, err := c.Write([]byte(goOn)) // fails on a connection that is gone, which reading tells
 	c.told = err == nil
-	return err
 }
 
 // readAhead reads what Read will return, until the body has begun.

@@ -19,21 +19,9 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-const (
-	// unusedTimeout is how long Drain waits for the first byte of a request: it may be
-	// in flight.
-	unusedTimeout = time.Second
-	// ripe is how long a connection has, before it may be evicted, to show that
-	// it has a request, or to get its answer. Without it a flood of newcomers
-	// would displace each other before the first was read. It also bounds how fast
-	// they do.
-	ripe = 100 * time.Millisecond
-	// mellow is the same while there is a reserve: connections of a moment ago are
-	// evicted only where they are too many.
-	mellow = time.Second
-	// looks is how many connections are looked at to find one to evict.
-	looks = 16
-)
+// unusedTimeout is how long Drain waits for the first byte of a request: it may be
+// in flight.
+const unusedTimeout = time.Second
 
 // Config is the limits of a Listener.
 type Config struct {
@@ -116,18 +104,6 @@ func (l *Listener) Accept() (net.Conn, error) {
 // which may be fewer than Connections.
 func isFull(err error) bool { return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) }
 
-// evictOne evicts a connection, and reports whether there was one to evict.
-func (l *Listener) evictOne() bool {
-	l.mu.Lock()
-	victim := cmp.Or(l.longest(idle), l.longest(fresh, head, announced, answered))
-	if victim != nil {
-		l.evict(victim)
-	}
-	l.mu.Unlock()
-	victim.cut()
-	return victim != nil
-}
-
 // admit gives c a slot, which may be another connection's. When there is none,
 // retry is when there may be one, or nil.
 func (l *Listener) admit(c *Conn) (admitted bool, retry <-chan time.Time) {
@@ -158,62 +134,6 @@ func (l *Listener) enter(c *Conn) (victim *Conn, admitted bool, retry <-chan tim
 	c.state, c.since = fresh, time.Now()
 	l.waiting[fresh].push(c)
 	return victim, true, nil
-}
-
-// victim returns the connection to evict for a newcomer, or nil. reserved says that
-// there is a slot for it in the reserve. The caller holds the lock.
-func (l *Listener) victim(reserved bool) *Conn {
-	unfinished, kept := l.longest(fresh, head, announced, answered), l.longest(idle)
-	switch {
-	case unfinished.lasted(mellow):
-		return unfinished
-	case kept.lasted(mellow):
-		return kept
-	case reserved:
-		return nil
-	case unfinished.lasted(ripe):
-		return unfinished
-	case unfinished == nil && kept.lasted(ripe):
-		return kept
-	}
-	return nil
-}
-
-// lasted reports whether a connection, which may be nil, has been in its state for d. The
-// caller holds the lock.
-func (c *Conn) lasted(d time.Duration) bool { return c != nil && time.Since(c.since) >= d }
-
-// longest returns the connection that has been in one of these states the longest, or
-// nil. The caller holds the lock.
-func (l *Listener) longest(states ...state) (longest *Conn) {
-	for _, state := range states {
-		if c := l.silent(state); c != nil && (longest == nil || c.since.Before(longest.since)) {
-			longest = c
-		}
-	}
-	return longest
-}
-
-// silent returns the connection that has been in a state the longest, or nil. One
-// from which there is something to read is taken for a newcomer: its client has done
-// what it can. The caller holds the lock.
-func (l *Listener) silent(s state) *Conn {
-	for range looks {
-		c := l.waiting[s].first
-		if c == nil || s == answered || !c.hasUnread() {
-			return c
-		}
-		l.waiting[s].remove(c)
-		c.since = time.Now()
-		l.waiting[s].push(c)
-	}
-	return nil
-}
-
-// evict takes a connection's slot. The caller holds the lock, and cuts it.
-func (l *Listener) evict(c *Conn) {
-	l.metrics.evicted.WithLabelValues(c.state.String()).Inc()
-	l.leave(c)
 }
 
 // take ends a connection's state. The caller holds the lock.
