@@ -120,7 +120,7 @@ func (s *submit) send(w http.ResponseWriter, r *http.Request, control *http.Resp
 // sizes, and never a client's address.
 func (s *submit) tell(v verdict, a reply, err error, size int64, took time.Duration) {
 	level := zerolog.InfoLevel
-	if a.status >= http.StatusInternalServerError {
+	if a.status >= http.StatusInternalServerError && !errors.Is(err, transport.ErrEvicted) { // who sent nothing
 		level = zerolog.ErrorLevel
 	}
 	s.log.WithLevel(level).Err(err).

@@ -29,11 +29,12 @@ type Config struct {
 
 	// MaxConnections is how many clients may be connected to INTAKE_ADDR at once. When
 	// it is reached, a newcomer displaces the connection that has waited the longest for
-	// its request, the rest of a head, the first byte of a body, or another request; a
-	// tenth more, and 64, are accepted meanwhile, so that health checks are answered. When
-	// as many reports are in progress, three quarters of the tenth wait up to 5 s for one
-	// to end, and clients that have sent less than 8 KiB a second are given up for them;
-	// others are answered 503. As many (a tenth, and 64) may have an unfinished head.
+	// the rest of a head, the first 512 bytes of a body, or another request; a reserve of
+	// a tenth more, and 64, is open meanwhile, so that health checks are answered. When
+	// this many reports are in progress, others wait for up to 5 s, as many as three
+	// quarters of the reserve, and are answered 503 beyond that; clients that bring less
+	// than 8 KiB a second are given up for them. As many heads as the reserve has places
+	// may be unfinished.
 	MaxConnections int `env:"INTAKE_MAX_CONNECTIONS" envDefault:"20000"`
 	// IdleTimeout is how long a connection may wait for its next request. It must be
 	// longer than the load balancer keeps its own, or requests are sent into connections

@@ -91,7 +91,7 @@ func (v *receiver) receive(r *http.Request, from *pacedBody) (verdict, error) {
 func (v *receiver) admit(ctx context.Context, size int64, from *pacedBody) (*spool.Body, error) {
 	began := time.Now()
 	v.room.begin()
-	body, err := v.store.Admit(ctx, size, from.Interrupt)
+	body, err := v.store.Admit(ctx, size, func() { from.Interrupt() })
 	v.room.ended(began, err)
 	return body, err
 }

@@ -33,7 +33,7 @@ type pacedBody struct {
 	pace  pace
 	conn  deadliner
 	count prometheus.Counter
-	told  bool // to send it
+	told  bool // the client need not ask whether to send it
 	ended bool // read to its end
 
 	read   atomic.Int64 // bytes
@@ -65,10 +65,10 @@ func (b *pacedBody) Read(p []byte) (int, error) {
 	b.asked.Store(start.UnixNano())
 	n, err := b.ReadCloser.Read(p)
 	took := time.Since(start)
-	b.before.Add(int64(took))
-	b.asked.Store(0)
-	b.waited += took
 	b.read.Add(int64(n))
+	b.asked.Store(0)
+	b.before.Add(int64(took))
+	b.waited += took
 	b.count.Add(float64(n))
 	var network net.Error
 	switch {
@@ -86,9 +86,8 @@ func (b *pacedBody) Read(p []byte) (int, error) {
 	return n, brokenOff(err)
 }
 
-// begin waits for the body's first bytes. A client that asks first sends them only when it
-// is told to, which reading does unless there is room for certain. Its errors are refusals;
-// others come from Read.
+// begin waits for the body's first bytes. A client that asks first is told to send them if
+// there seems to be room; otherwise Read tells it, once there is. Its errors are refusals.
 func (b *pacedBody) begin(r *http.Request, room func() bool) error {
 	asks := r.ProtoAtLeast(1, 1) && r.Header.Get("Expect") != ""
 	if asks && !room() {
@@ -105,19 +104,20 @@ func (b *pacedBody) begin(r *http.Request, room func() bool) error {
 		return crash.Unavailable(err)
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return refuseSlow(errors.New("body did not begin"))
+	case err != nil:
+		return crash.Malformed(crash.ReasonInvalidPayloadStructure, brokenOff(err))
 	}
 	return nil
 }
 
 // Progress implements arrival.
-func (b *pacedBody) Progress(now time.Time) (size int64, waited time.Duration, whole bool) {
+func (b *pacedBody) Progress(now time.Time) (size int64, waited time.Duration, waits bool) {
 	waited = time.Duration(b.before.Load())
-	if asked := b.asked.Load(); asked != 0 {
+	asked := b.asked.Load()
+	if asked != 0 {
 		waited += now.Sub(time.Unix(0, asked))
 	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.read.Load(), waited, b.whole
+	return b.read.Load(), waited, asked != 0
 }
 
 // errInterrupted is the error of reads after Interrupt.
@@ -133,15 +133,16 @@ func (b *pacedBody) expect(deadline time.Time) error {
 	return b.conn.SetReadDeadline(deadline)
 }
 
-// Interrupt makes the current read and all later ones fail, unless the body was read to
-// its end. It may be called from any goroutine.
-func (b *pacedBody) Interrupt() {
+// Interrupt makes the current read and all later ones fail, and returns true, unless the
+// body was read to its end. It may be called from any goroutine.
+func (b *pacedBody) Interrupt() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if !b.whole {
 		b.interrupted = true
 		_ = b.conn.SetReadDeadline(time.Unix(1, 0)) // fails on a connection that is gone
 	}
+	return b.interrupted
 }
 
 // tooSlow measures the rate once a window. Only the time that was spent waiting
@@ -184,7 +185,7 @@ func brokenOff(err error) error {
 	if op, ok := errors.AsType[*net.OpError](err); ok {
 		return op.Err
 	}
-	if errors.Is(err, io.ErrUnexpectedEOF) {
+	if errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) {
 		return io.ErrUnexpectedEOF
 	}
 	return errors.New("body is not framed as HTTP has it")

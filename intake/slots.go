@@ -17,13 +17,18 @@ const (
 	// slotWait is how long a report waits for one of INTAKE_MAX_CONNECTIONS: less than
 	// clients wait for an answer, and enough for some of them to end.
 	slotWait = 5 * time.Second
-	// slotGrace is how long a client is waited for, in all, before it may lose its
-	// slot, and slotRate how many bytes a second keep the slot for it. The first flight
-	// of a TCP connection alone, some 14 kB (RFC 6928), is worth it for 1.7 s.
+	// slotGrace is how long all reads of a body have to wait for its client before it may
+	// lose its slot, and slotRate how many bytes a second keep the slot for it. The first
+	// flight of a TCP connection alone, some 14 kB (RFC 6928), does so for 1.7 s.
 	slotGrace = 100 * time.Millisecond
 	slotRate  = 8 << 10
-	// displaceEvery is the time between two scans of all slots for slow clients.
+	// askedGrace is slotGrace where nothing has arrived: the client was told to go on, and
+	// may be far away.
+	askedGrace = time.Second
+	// displaceEvery is the time between two scans of all slots for slow clients, at
+	// least; scanShare times as long as a scan takes.
 	displaceEvery = 25 * time.Millisecond
+	scanShare     = 10
 )
 
 var (
@@ -34,7 +39,7 @@ var (
 
 // slots bounds how many reports are in progress. There may be more connections, for
 // health checks to be answered when all slots are taken. Those who wait for one displace
-// the slowest of those who hold one and send next to nothing.
+// those who hold one and send less than slotRate, the slowest first.
 type slots struct {
 	limit, patient int // how many hold one and wait at a time
 
@@ -42,7 +47,7 @@ type slots struct {
 	held    map[*slot]struct{}
 	waiting []*slot   // in order of arrival
 	leaving int       // held, and displaced
-	scanned time.Time // for slow clients
+	rescan  time.Time // for slow clients, not before
 }
 
 // slot is one of slots, held or waited for.
@@ -55,11 +60,11 @@ type slot struct {
 
 // arrival is a body on its way.
 type arrival interface {
-	// Progress returns how many bytes have arrived, and how long the client was waited
-	// for. whole means that none are to come.
-	Progress(now time.Time) (size int64, waited time.Duration, whole bool)
-	// Interrupt ends its reading.
-	Interrupt()
+	// Progress returns how many bytes have arrived, and how long reads have waited for
+	// the client; waits is whether one does now.
+	Progress(now time.Time) (size int64, waited time.Duration, waits bool)
+	// Interrupt ends its reading, and reports whether there was something left to read.
+	Interrupt() bool
 }
 
 // newSlots leaves a part of the further connections to health checks.
@@ -67,8 +72,8 @@ func newSlots(c transport.Config) *slots {
 	return &slots{limit: c.Connections, patient: c.Reserve() * 3 / 4, held: map[*slot]struct{}{}}
 }
 
-// acquire waits for a slot, whatever becomes of the context's client. It has to be
-// released. An error means that there is none.
+// acquire waits for a slot, also for a client that hangs up. It has to be released. An
+// error means that there is none.
 func (s *slots) acquire(ctx context.Context, body arrival) (*slot, error) {
 	slot := &slot{of: s, body: body}
 	s.mu.Lock()
@@ -90,7 +95,6 @@ func (s *slots) acquire(ctx context.Context, body arrival) (*slot, error) {
 	again := time.NewTicker(displaceEvery)
 	defer again.Stop()
 	for {
-		s.displace(time.Now())
 		select {
 		case <-slot.granted:
 			return slot, nil
@@ -100,6 +104,7 @@ func (s *slots) acquire(ctx context.Context, body arrival) (*slot, error) {
 			}
 			return slot, nil // granted at the last moment
 		case <-again.C:
+			s.displace(time.Now())
 		}
 	}
 }
@@ -126,36 +131,57 @@ func (s *slots) leave(slot *slot) bool {
 func (s *slots) displace(now time.Time) {
 	s.mu.Lock()
 	wanted := len(s.waiting) - s.leaving
-	if wanted <= 0 || now.Sub(s.scanned) < displaceEvery {
+	if wanted <= 0 || now.Before(s.rescan) {
 		s.mu.Unlock()
 		return
 	}
-	s.scanned = now
 	slow := s.slow(now)
 	slow = slow[:min(wanted, len(slow))]
-	for _, slot := range slow {
-		slot.displaced = true
+	for _, c := range slow {
+		c.displaced = true
 	}
 	s.leaving += len(slow)
+	done := time.Now()
+	s.rescan = done.Add(max(displaceEvery, scanShare*done.Sub(now)))
 	s.mu.Unlock()
-	for _, slot := range slow {
-		slot.body.Interrupt()
+	for _, c := range slow {
+		if !c.body.Interrupt() {
+			s.spare(c.slot)
+		}
 	}
 }
 
+// spare has a slot stay with a body that has become whole.
+func (s *slots) spare(slot *slot) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, held := s.held[slot]; held {
+		slot.displaced = false
+		s.leaving--
+	}
+}
+
+// candidate is a slot that may be displaced.
+type candidate struct {
+	*slot
+
+	rate float64 // bytes a second
+}
+
 // slow returns those who may be displaced, the slowest first. The caller holds mu.
-func (s *slots) slow(now time.Time) []*slot {
-	rates := map[*slot]float64{}
-	var slow []*slot
+func (s *slots) slow(now time.Time) (slow []candidate) {
 	for slot := range s.held {
-		size, waited, whole := slot.body.Progress(now)
+		size, waited, waits := slot.body.Progress(now)
+		grace := slotGrace
+		if size == 0 {
+			grace = askedGrace
+		}
 		rate := float64(size) / waited.Seconds()
-		if !whole && !slot.displaced && waited >= slotGrace && rate < slotRate {
-			rates[slot] = rate
-			slow = append(slow, slot)
+		if waits && !slot.displaced && waited >= grace && rate < slotRate {
+			slow = append(slow, candidate{slot, rate})
 		}
 	}
-	slices.SortFunc(slow, func(a, b *slot) int { return cmp.Compare(rates[a], rates[b]) })
+	slices.SortFunc(slow, func(a, b candidate) int { return cmp.Compare(a.rate, b.rate) })
 	return slow
 }
 

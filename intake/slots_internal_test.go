@@ -19,12 +19,15 @@ type slowBody struct {
 	interrupted atomic.Bool
 }
 
-func (b *slowBody) Progress(now time.Time) (size int64, waited time.Duration, whole bool) {
+func (b *slowBody) Progress(now time.Time) (size int64, waited time.Duration, waits bool) {
 	waited = now.Sub(b.since)
-	return int64(b.rate * waited.Seconds()), waited, b.whole
+	return int64(b.rate * waited.Seconds()), waited, !b.whole
 }
 
-func (b *slowBody) Interrupt() { b.interrupted.Store(true) }
+func (b *slowBody) Interrupt() bool {
+	b.interrupted.Store(true)
+	return true
+}
 
 func newSlow(rate float64) *slowBody { return &slowBody{rate: rate, since: time.Now()} }
 

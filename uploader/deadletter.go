@@ -23,6 +23,9 @@ const (
 	// stored, by what is usually the store's trouble, or ours: longer than stores
 	// take only some of what they should, and than a bad release stays.
 	longEnough = time.Hour
+	// blockedEnough is the same for a report that a store refuses for what it is, while
+	// its stream is short of room and nothing in it can be trimmed.
+	blockedEnough = 10 * time.Minute
 	// controlEvery is how often a control object may be put beside the objects of one
 	// part, over all reports.
 	controlEvery = 30 * time.Second
@@ -41,8 +44,8 @@ func (u *Uploader) ruleOf(class, stream string) strikes.Rule {
 		return strikes.Rule{Strikes: enough, Always: true, Age: u.longEnough}
 	case objstore.ClassRefused: // for what it is, since the same of others is not
 		rule := strikes.Rule{Strikes: enough, Others: true, ControlAge: u.longEnough}
-		if _, short := u.short.Load(stream); short { // and nothing goes that is behind the report
-			rule.ControlAge = 0
+		if _, full := u.blocked.Load(stream); full { // by this report, perhaps
+			rule.ControlAge = u.blockedEnough
 		}
 		return rule
 	case objstore.ClassDenied, objstore.ClassNoSuchBucket, objstore.ClassTooLarge, objstore.Class5xx,
@@ -70,8 +73,8 @@ func reportOf(meta *jetstream.MsgMetadata) strikes.Report {
 	return strikes.Report{Stream: meta.Stream, Sequence: meta.Sequence.Stream, Stored: meta.Timestamp.UnixNano()}
 }
 
-// bury copies a hopeless report to the dead letters. One that cannot be copied
-// is retried: the next attempt fails too, and buries it.
+// bury copies a hopeless report to the dead letters. One that cannot be copied is
+// retried, and buried after another failure.
 func (u *Uploader) bury(ctx context.Context, d *delivery, v verdict) verdict {
 	v.report = nil // its memory is no longer reserved
 	err := u.copier.Bury(ctx, d.header, d.body, queue.Death{

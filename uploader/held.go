@@ -13,10 +13,10 @@ import (
 )
 
 const (
-	// heldFor is how long a held report waits for its next attempt: long enough to
+	// heldFor is how long a held report waits for its next attempt. Long enough to
 	// leave the workers to the others, short enough that an upgraded uploader, or a
-	// store that accepts it now, soon gets it, and that it is not long before enough
-	// attempts have failed. Trimming waits for it meanwhile.
+	// store that accepts it now, soon gets it. What will be a dead letter is soon one,
+	// too: nothing behind a held report can be trimmed.
 	heldFor = time.Minute
 	// heldRest and heldRestMax bound the time between two held reports of which the
 	// first failed: heldShare times as long as it took, so that they take a third of

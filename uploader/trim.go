@@ -78,11 +78,11 @@ func (u *Uploader) trimOne(ctx context.Context, name string, s *trimming) (again
 	}
 	if r.View.FloorOf != "" {
 		u.metrics.show(name, r)
-		if r.Pressed {
-			u.short.Store(name, true)
-		} else {
-			u.short.Delete(name)
-		}
+	}
+	if err == nil && r.Pressed && r.Trimmed == 0 {
+		u.blocked.Store(name, true)
+	} else {
+		u.blocked.Delete(name)
 	}
 	u.conditions.set(trimOf+name, err)
 	log := u.log.With().Str("stream", name).Logger()

@@ -73,15 +73,16 @@ type Uploader struct {
 	// trimEvery and streamOf are trimEvery and jetStreamOf, but in tests.
 	trimEvery time.Duration
 	streamOf  func(p int) trim.Stream
-	// longEnough and heldFor are longEnough and heldFor, but in tests.
-	longEnough, heldFor time.Duration
+	// longEnough, blockedEnough and heldFor are longEnough, blockedEnough and heldFor, but
+	// in tests.
+	longEnough, blockedEnough, heldFor time.Duration
 
 	memory     *semaphore.Weighted // for reports in chunks, bytes
 	breaker    *breaker.Breaker
 	strikes    strikes.Counter
 	quotas     quotas
 	held       atomic.Int64 // reports, as the last survey found
-	short      sync.Map     // of room, by the stream's name
+	blocked    sync.Map     // names of streams that are short of room, and of which nothing can be trimmed
 	conditions conditions
 
 	nc     *nats.Conn          // from Run on
@@ -125,6 +126,7 @@ func newUploader(ctx context.Context, cfg Config, log zerolog.Logger) (*Uploader
 		inProgressEvery: queue.InProgressEvery,
 		trimEvery:       trimEvery,
 		longEnough:      longEnough,
+		blockedEnough:   blockedEnough,
 		heldFor:         heldFor,
 		conditions:      conditions{log: log},
 		memory:          semaphore.NewWeighted(int64(cfg.MemoryBudget)),

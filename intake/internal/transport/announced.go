@@ -3,7 +3,6 @@ package transport
 import (
 	"bytes"
 	"errors"
-	"io"
 	"time"
 )
 
@@ -11,7 +10,7 @@ const (
 	// announcement is how many bytes of a body must have arrived for its request to be
 	// in progress.
 	announcement = 512
-	// shortBody is how long more than the first byte is waited for of a body that may be
+	// shortBody is how long to wait for more, after the first byte of a body that may be
 	// shorter than that.
 	shortBody = time.Second
 )
@@ -21,9 +20,9 @@ var ErrEvicted = errors.New("the connection was evicted")
 
 // AwaitBody waits for the first bytes of the body of the request whose head was read.
 // Until then the connection may be evicted, for it costs a client nothing to announce a
-// body. It is called after Body, and before the body is read; its length is unknown where
-// it is not above 0. Its errors are ErrEvicted, that of the deadline, and TCP's; where a
-// body ends early is for Read to say.
+// body. It is called after Body, and before the body is read; a length
+// of 0 or less means unknown. Its errors are ErrEvicted, that of the deadline, and TCP's; where a
+// body of unknown length ends is for Read to say.
 func (c *Conn) AwaitBody(length int64, deadline time.Time) error {
 	if c == nil || c.hasBegun(length) {
 		return nil
@@ -42,13 +41,14 @@ func (c *Conn) AwaitBody(length int64, deadline time.Time) error {
 func (c *Conn) hasBegun(length int64) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	arrived := c.early + int64(len(c.held))
 	switch {
-	case !c.inBody || c.early > 0:
+	case !c.inBody:
 		return true
 	case length > 0:
-		return int64(len(c.held)) >= min(announcement, length)
+		return arrived >= min(announcement, length)
 	}
-	return len(c.held) >= announcement || bytes.HasSuffix(c.held, []byte("\r\n\r\n")) // of the last chunk
+	return arrived >= announcement || bytes.HasSuffix(c.held, []byte("\r\n\r\n")) // behind the last chunk
 }
 
 // goOn is what net/http writes when a body is first read whose client asks.
@@ -66,20 +66,19 @@ func (c *Conn) Continue() {
 
 // readAhead reads what Read will return, until the body has begun.
 func (c *Conn) readAhead(length int64, deadline time.Time) error {
+	some := make([]byte, announcement)
 	for short := false; !c.hasBegun(length); {
-		begun := c.holdFirst()
+		begun := c.anyArrived()
 		if begun && !short && length <= 0 {
 			short, deadline = true, time.Now().Add(shortBody)
 		}
 		if err := c.SetReadDeadline(deadline); err != nil {
 			return err
 		}
-		n, err := c.TCPConn.Read(c.buffer[len(c.held):])
-		c.mu.Lock()
-		c.held = c.buffer[:len(c.held)+n]
-		c.mu.Unlock()
+		n, err := c.TCPConn.Read(some)
+		c.hold(some[:n])
 		switch {
-		case errors.Is(err, io.EOF), err != nil && short:
+		case err != nil && short:
 			return nil
 		case err != nil:
 			return err
@@ -88,14 +87,23 @@ func (c *Conn) readAhead(length int64, deadline time.Time) error {
 	return nil
 }
 
-// holdFirst has what is held lie where its buffer begins, and reports whether there is
-// something.
-func (c *Conn) holdFirst() bool {
+// anyArrived reports whether some of the body has.
+func (c *Conn) anyArrived() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.early > 0 || len(c.held) > 0
+}
+
+// hold keeps what was read for Read, behind what it keeps already.
+func (c *Conn) hold(p []byte) {
+	if len(p) == 0 {
+		return
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.buffer == nil {
 		c.buffer = c.l.buffers.Get().(*[readSize]byte)
 	}
-	c.held = c.buffer[:copy(c.buffer[:], c.held)]
-	return len(c.held) > 0
+	n := copy(c.buffer[:], c.held)
+	c.held = c.buffer[:n+copy(c.buffer[n:], p)]
 }

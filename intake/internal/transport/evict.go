@@ -14,6 +14,8 @@ const (
 	// mellow is the same while there is a reserve: connections of a moment ago are
 	// evicted only where they are too many.
 	mellow = time.Second
+	// stale is how long a connection has been idle that goes first.
+	stale = 10 * time.Second
 	// looks is how many connections are looked at to find one to evict.
 	looks = 16
 )
@@ -35,6 +37,8 @@ func (l *Listener) evictOne() bool {
 func (l *Listener) victim(reserved bool) *Conn {
 	unfinished, kept := l.longest(fresh, head, announced, answered), l.longest(idle)
 	switch {
+	case kept.lasted(stale):
+		return kept
 	case unfinished.lasted(mellow):
 		return unfinished
 	case kept.lasted(mellow):
@@ -70,7 +74,7 @@ func (l *Listener) longest(states ...state) (longest *Conn) {
 func (l *Listener) silent(s state) *Conn {
 	for range looks {
 		c := l.waiting[s].first
-		if c == nil || s == answered || !c.hasUnread() {
+		if c == nil || s == answered || !c.lasted(ripe) || !c.hasUnread() {
 			return c
 		}
 		l.waiting[s].remove(c)

@@ -34,15 +34,15 @@ type Config struct {
 	HeaderTimeout time.Duration
 }
 
-// Reserve returns how many connections may be open beyond Connections while all
-// of those have a request in progress, and how many heads may be unfinished at a
-// time: a tenth of Connections, and 64.
+// Reserve returns how many connections may be open beyond Connections while those
+// have a request in progress or have just been opened, and how many heads may be
+// unfinished at a time: a tenth of Connections, and 64.
 func (c Config) Reserve() int { return c.Connections/10 + 64 }
 
-// Listener is a limit listener of TCP connections. When it is full, a newcomer
-// evicts the connection that has been unfinished the longest, one whose head or body
-// has not come, or else the one that has been idle the longest: but none that has
-// a request in progress, or from which there is something to read.
+// Listener is a limit listener of TCP connections. When it is full, a newcomer evicts
+// the connection that has been idle or unfinished (its head or body has not come) the
+// longest, but none that has a request in progress. One from which there is something
+// to read is passed over if there are others.
 type Listener struct {
 	net.Listener
 
@@ -247,6 +247,7 @@ func (l *Listener) Drain(ctx context.Context) error {
 			l.closeAll(fresh)
 		case <-overdue.C:
 			l.closeAll(head)
+			l.closeAll(announced)
 		case <-ctx.Done():
 			return ctx.Err()
 		}

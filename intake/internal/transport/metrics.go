@@ -19,11 +19,11 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	m := &metrics{
 		open: auto.NewGauge(prometheus.GaugeOpts{
 			Name: "intake_connections",
-			Help: "Connections of clients that are open, idle ones too; above INTAKE_MAX_CONNECTIONS only while all of those have a request in progress.",
+			Help: "Connections of clients that are open, idle ones too; above INTAKE_MAX_CONNECTIONS only while those have a request in progress or are a second old.",
 		}),
 		evicted: auto.NewCounterVec(prometheus.CounterOpts{
 			Name: "intake_connections_evicted_total",
-			Help: "Connections closed to admit others, by state (fresh: no byte arrived; head: its head was unfinished; announced: nothing of its body had arrived; answered: its body was not read to its end; idle: kept alive).",
+			Help: "Connections closed to admit others, by state (fresh: no byte arrived; head: its head was unfinished; announced: less than 512 bytes of its body had arrived; answered: its body was not read to its end; idle: kept alive).",
 		}, []string{"state"}),
 		others: auto.NewCounterVec(prometheus.CounterOpts{
 			Name: "intake_other_requests_total",

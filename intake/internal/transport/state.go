@@ -7,7 +7,7 @@ type state int
 const (
 	fresh     state = iota // no byte has arrived
 	head                   // a head is unfinished
-	announced              // a head is there, and nothing of its body
+	announced              // a head is there, and next to nothing of its body
 	answered               // the answer is written, the request's body is not read to its end
 	idle                   // kept alive, no byte of the next request has arrived
 	busy                   // a request is in progress

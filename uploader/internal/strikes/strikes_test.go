@@ -93,7 +93,7 @@ func TestGivesUp(t *testing.T) {
 	}
 }
 
-// How long control objects have to be the evidence may change, and counts no failure out.
+// How long control objects have to be the evidence may change; the failures still count.
 func TestControlAgeChanges(t *testing.T) {
 	var c Counter
 	r := Report{Stream: "CRASHES_0", Sequence: 7}
