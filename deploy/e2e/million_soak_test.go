@@ -27,9 +27,10 @@ const (
 	// 16 GB of disk.
 	millionPartitions = 2
 	millionStream     = 5 << 29
-	// fullShare of a stream is where clients pause until it was trimmed, which is not
-	// before queue.ReadyDeadline is over.
-	fullShare = 0.75
+	// fullShare of a stream is where clients pause until it was trimmed. Uploaders that
+	// are killed before they have watched it for queue.ReadyDeadline trim it only above
+	// four fifths.
+	fullShare = 0.9
 	// mostAhead is how many reports may be promised and not yet in the bucket.
 	mostAhead = 50_000
 	// drainStall is how long nothing may come into the bucket at the end before what is
