@@ -12,7 +12,7 @@ import (
 func TestConfigBounds(t *testing.T) {
 	for _, refused := range []string{
 		"NATS_URL=,", "NATS_URL= , ", "NATS_URL=nats://", "NATS_URL=nats://u:s3cret@h:bad", "NATS_URL=nats://u:s3cret%@h", "NATS_URL=h,nats://u:s3cret@h:70000",
-		"NATS_URL=nats://u:s3cret@h:0", "NATS_URL=ws://u:s3cret@h:80,nats://h2", "NATS_URL=nats://u:s3cret@h\x1b[2J",
+		"NATS_URL=nats://u:s3cret@h:0", "NATS_URL=tsl://u:s3cret@h", "NATS_URL=ws://u:s3cret@h:80,nats://h2", "NATS_URL=nats://u:s3cret@h\x1b[2J",
 		"NATS_PARTITIONS=0", "NATS_PARTITIONS=65", "NATS_PARTITIONS=-1", "NATS_REPLICAS=2", "NATS_REPLICAS=7",
 		"NATS_STREAM_MAX_BYTES=0", "NATS_STREAM_MAX_BYTES=1kB", "NATS_STREAM_MAX_BYTES=1EiB", "NATS_STREAM_MAX_BYTES=16EiB",
 		"NATS_MAX_ACK_PENDING=0", "NATS_MAX_ACK_PENDING=-1", "NATS_MAX_ACK_PENDING=9223372036854775807", "NATS_MAX_ACK_PENDING=9223372036854775808",

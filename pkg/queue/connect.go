@@ -98,7 +98,7 @@ func (c *Config) checkURLs(p *settings.Problems) {
 			address = "nats://" + address
 		}
 		u, err := url.Parse(address)
-		if err != nil || u.Hostname() == "" || !isPort(u.Port()) {
+		if err != nil || u.Hostname() == "" || !isPort(u.Port()) || !slices.Contains(schemes(), u.Scheme) {
 			p.Add("NATS_URL", "address %d is not one such as nats://nats.example.com:4222 (special characters of a password are written as %%40)", n)
 			continue
 		}
@@ -113,6 +113,10 @@ func (c *Config) checkURLs(p *settings.Problems) {
 		p.Add("NATS_URL", "mixes WebSocket addresses with others")
 	}
 }
+
+// schemes are those that nats.go knows, and two that are warned of. It takes any other for
+// nats, a misspelt tls too, and would send the password in the clear.
+func schemes() []string { return []string{"nats", "tls", "ws", "wss", "http", "https"} }
 
 func isPort(text string) bool {
 	n, err := strconv.ParseUint(text, 10, 16)

@@ -43,6 +43,9 @@ func TestStatusOfIntakes(t *testing.T) {
 	}
 	requireWords(t, crashctl(t, environ, "status").out, "intakes       "+address+" well\n")
 
+	elsewhere, _ := startIntake(t, append(slices.Clone(environ), "INTAKE_SUBMIT_PATHS=/cr/report"))
+	readStatus(t, append(slices.Clone(environ), "INTAKE_URL="+elsewhere), 0)
+
 	// None of these fits into the stream.
 	if got := crashctl(t, environ, "load", "--url="+url, "--size=5MB", "--rate=2", "--for=7s", "--connections=4"); got.code != 1 {
 		t.Fatalf("%+v", got)
@@ -89,9 +92,12 @@ func TestStatusOfUploaders(t *testing.T) {
 		}
 	}
 	_, monitor, _ := strings.Cut(environ[1], "=")
-	for _, other := range []string{monitor, "http://" + address} {
+	for other, why := range map[string]string{
+		monitor:             "its /__heartbeat__ answers 404 Not Found",
+		"http://" + address: "its /metrics answers 200 OK",
+	} {
 		s = readStatus(t, append(slices.Clone(environ), "UPLOADER_URL=", "INTAKE_URL="+other), 1)
-		requireOne(t, s.Attention, "its /submit answers 404 Not Found")
+		requireOne(t, s.Attention, why)
 	}
 	stop()
 	s = readStatus(t, environ, 1)

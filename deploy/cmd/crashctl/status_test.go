@@ -112,9 +112,8 @@ func TestStatusOfABacklog(t *testing.T) {
 func TestStatusOfReportsInHand(t *testing.T) {
 	js, environ := applied(t)
 	publish(t, js, 0, 1000)
-	publish(t, js, 0, 1000)
 	msg := take(t, js, 0)
-	want := queuestatus.Backlog{Depth: 2, Pending: 1, AckPending: 1, MaxAckPending: 1000}
+	want := queuestatus.Backlog{Depth: 1, AckPending: 1, MaxAckPending: 1000}
 	check := func(when string) {
 		got := *readStatus(t, environ, 0).Partitions[0].Consumer.Backlog
 		if got.OldestSeconds == nil {
@@ -129,8 +128,9 @@ func TestStatusOfReportsInHand(t *testing.T) {
 	if err := msg.Nak(); err != nil {
 		t.Fatal(err)
 	}
-	msg = take(t, js, 0)
-	want.Redelivered = 1
+	msg = take(t, js, 0) // the same one, for there is no other
+	publish(t, js, 0, 1000)
+	want.Depth, want.Pending, want.Redelivered = 2, 1, 1
 	check("taken again")
 	if err := msg.DoubleAck(t.Context()); err != nil {
 		t.Fatal(err)

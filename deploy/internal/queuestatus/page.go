@@ -19,14 +19,9 @@ const pageLimit = 16 << 20
 // readPage asks for a page and hands what it says to read; with another status than
 // 200 or those of also it says nothing.
 func readPage(ctx context.Context, address *url.URL, read func(io.Reader) error, also ...int) error {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address.String(), nil)
+	res, err := get(ctx, address)
 	if err != nil {
 		return err
-	}
-	res, err := http.DefaultClient.Do(req)
-	if err != nil {
-		// The outer error repeats the URL, which may carry a password.
-		return errors.Unwrap(err)
 	}
 	defer res.Body.Close()
 	name := path.Base(address.Path)
@@ -37,6 +32,20 @@ func readPage(ctx context.Context, address *url.URL, read func(io.Reader) error,
 		return fmt.Errorf("reading its /%s: %w", name, err)
 	}
 	return nil
+}
+
+// get asks for a page. Its body has to be closed.
+func get(ctx context.Context, address *url.URL) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		// The outer error repeats the URL, which may carry a password.
+		return nil, errors.Unwrap(err)
+	}
+	return res, nil
 }
 
 // readJSON is readPage for a page that is a JSON document.

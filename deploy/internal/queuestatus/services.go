@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 	"time"
@@ -60,10 +59,17 @@ func (s *Service) read(ctx context.Context, service string, first func(context.C
 	}
 }
 
-// takesPosts tells an intake from an uploader, whose heartbeat looks the same.
+// takesPosts tells an intake from an uploader, whose heartbeat looks the same, and from
+// an intake's admin address. Which paths reports are posted to is a setting of its own.
 func takesPosts(ctx context.Context, intake *url.URL) error {
-	ignore := func(io.Reader) error { return nil }
-	return readPage(ctx, intake.JoinPath("submit"), ignore, http.StatusMethodNotAllowed) // it is for POST
+	res, err := get(ctx, intake.JoinPath("metrics"))
+	if err != nil {
+		return err
+	}
+	if res.Body.Close(); res.StatusCode != http.StatusNotFound && res.StatusCode != http.StatusMethodNotAllowed {
+		return fmt.Errorf("its /metrics answers %s, and an intake has none where it takes reports", res.Status)
+	}
+	return nil
 }
 
 // readHeartbeat returns what is wrong by the heartbeat of a service, empty and not

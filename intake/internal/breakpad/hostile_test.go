@@ -168,14 +168,14 @@ func rleBomb(before string, size int) string {
 func TestInflationIsBoundedByTheWire(t *testing.T) {
 	head := field("ProductName", "Firefox") + strings.TrimSuffix(file("upload_file_minidump", "application/octet-stream", ""), "\r\n")
 	zeros := strings.Repeat("\x00", 2<<20)
-	sparse := head + zeros[:1<<20-4096] + "\r\n" + end
+	sparse := head + zeros[:32<<10-512] + "\r\n" + end
 	dense := head + noise(64<<10) + zeros + "\r\n" + end
 	for name, c := range map[string]struct {
 		encoding, body string
 		refused        bool
 	}{
 		"zstd, 100 MiB of 3 kB":    {"zstd", rleBomb(head, 100<<20), true},
-		"zstd, 2 MiB of 200 bytes": {"zstd", rleBomb(head, 2<<20), true},
+		"zstd, 1 MiB of 200 bytes": {"zstd", rleBomb(head, 1<<20), true},
 		"gzip":                     {"gzip", gzipped(t, head+zeros), true},
 		"zlib":                     {"deflate", packed(t, head+zeros, openZlib), true},
 		"deflate":                  {"deflate", packed(t, head+zeros, openFlate), true},

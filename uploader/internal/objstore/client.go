@@ -77,7 +77,10 @@ func (c *Config) apply(o *s3.Options) {
 		o.MaxBackoff = maxBackoff
 		o.Retryables = append(o.Retryables, retry.RetryableErrorCode{Codes: map[string]struct{}{codeIncompleteBody: {}}})
 	})
-	o.HTTPSignerV4 = signer{v4.NewSigner(func(o *v4.SignerOptions) { o.DisableURIPathEscaping = true })}
+	o.HTTPSignerV4 = signer{
+		Signer:    v4.NewSigner(func(o *v4.SignerOptions) { o.DisableURIPathEscaping = true }),
+		checksums: c.Checksum != ChecksumNone,
+	}
 	o.HTTPClient = examining{o.HTTPClient}
 }
 
@@ -123,7 +126,11 @@ func httpClient(cfg Config) *awshttp.BuildableClient {
 // Google's front end changes Accept-Encoding (aws-sdk-go-v2 issue 1816), and others
 // drop or add to what the SDK says about itself. A changed header that is signed is a
 // SignatureDoesNotMatch.
-type signer struct{ *v4.Signer }
+type signer struct {
+	*v4.Signer
+
+	checksums bool // the store takes them, and may be asked for them
+}
 
 // SignHTTP implements s3.HTTPSignerV4.
 //
@@ -132,6 +139,9 @@ func (s signer) SignHTTP(
 	ctx context.Context, keys aws.Credentials, r *http.Request, payloadHash, service, region string, at time.Time,
 	options ...func(*v4.SignerOptions),
 ) error {
+	if !s.checksums {
+		r.Header.Del("X-Amz-Checksum-Mode") // of a HEAD
+	}
 	aside := http.Header{}
 	for name, values := range r.Header {
 		if !mustBeSigned(name) {

@@ -20,7 +20,7 @@ func TestDialects(t *testing.T) {
 	header := func(name, want, code string) func(*fake) {
 		return func(f *fake) {
 			f.hear = func(r *http.Request) *answer {
-				if r.Method == http.MethodPut && r.Header.Get(name) != want {
+				if r.Method == http.MethodPut && r.Header.Get(name) != want || want == "" && r.Header.Get("X-Amz-Checksum-Mode") != "" {
 					return &answer{http.StatusBadRequest, code}
 				}
 				return nil
@@ -71,6 +71,9 @@ func TestDialects(t *testing.T) {
 			store := open(t, cfg)
 			if err := errors.Join(store.Put(t.Context(), object("v1/dump/x", "a dump")), store.Probe(t.Context())); err != nil {
 				t.Errorf("with the setting: %v", err)
+			}
+			if holds, err := store.Holds(t.Context(), object("v1/dump/x", "a dump")); err != nil || !holds {
+				t.Errorf("with the setting: the object is there: %t, %v", holds, err)
 			}
 			wrong := object("v1/dump/y", "a dump")
 			wrong.Part.Data = strings.NewReader("A DUMP")
