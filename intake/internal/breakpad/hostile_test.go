@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -189,3 +190,24 @@ func TestInflationIsBoundedByTheWire(t *testing.T) {
 		}
 	}
 }
+
+// Of dumps of one name the last counts; many of them would have a compressed report
+// decompressed as often.
+func TestReplacedDumpsAreFew(t *testing.T) {
+	for n, refused := range map[int]bool{maxReplacedDumps + 1: false, maxReplacedDumps + 2: true} {
+		var body strings.Builder
+		body.WriteString(field("ProductName", "Firefox"))
+		for i := range n {
+			body.WriteString(file("upload_file_minidump", "application/octet-stream", strconv.Itoa(i)))
+		}
+		body.WriteString(end)
+		packed := gzipped(t, body.String())
+		_, err := parse(request(formData, "gzip", strings.NewReader(packed), int64(len(packed))), DefaultLimits())
+		if (err != nil) != refused {
+			t.Errorf("%d dumps of one name: %v, want them refused: %t", n, err, refused)
+		}
+	}
+}
+
+// maxReplacedDumps is how many dumps of one name may be replaced.
+const maxReplacedDumps = 2

@@ -32,6 +32,8 @@ type parser struct {
 	text   int         // bytes of annotations, as JSON
 	json   int         // bytes of JSON parts
 
+	replaced int // dumps
+
 	hasJSON, hasFields bool
 }
 
@@ -162,6 +164,10 @@ func (p *parser) keep(n int) error {
 	return nil
 }
 
+// maxReplaced is how many dumps may take the place of others. Each may lie behind one that
+// is read after it, and then a compressed report is decompressed from its beginning.
+const maxReplaced = 2
+
 // dump reads a file. Of two that would lie under one key the last counts, as
 // in Antenna.
 func (p *parser) dump(h *partHeader) error {
@@ -184,6 +190,9 @@ func (p *parser) dump(h *partHeader) error {
 		if layout.Dump(dumps[i].Name, "") == layout.Dump(name, "") {
 			p.note("two dumps named " + name + ": the last one counts")
 			dumps[i] = part
+			if p.replaced++; p.replaced > maxReplaced {
+				return fmt.Errorf("more than %d dumps named as others", maxReplaced)
+			}
 			return nil
 		}
 	}
