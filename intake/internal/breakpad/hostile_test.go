@@ -104,8 +104,7 @@ func TestHostileBodiesCostLittleMore(t *testing.T) {
 // What a request costs beside its dumps is bounded: the heads of parts, and
 // annotations.
 func TestHostilePartsCostLittle(t *testing.T) {
-	_, ordinary := "", file("a", "application/octet-stream", noise(1<<20))
-	ordinary = strings.Repeat(ordinary, 32/smaller) + end
+	ordinary := file("a", "application/octet-stream", noise(32<<20/smaller)) + end
 	base := cpuOf(t, formData, "", ordinary)
 	t.Logf("ordinary: %s for %d bytes", base, len(ordinary))
 	head := func(params string) string {
@@ -165,11 +164,11 @@ func rleBomb(before string, size int) string {
 }
 
 // A compressed body grows no further than a multiple of what was sent, beside the
-// first MiB.
+// first 64 KiB.
 func TestInflationIsBoundedByTheWire(t *testing.T) {
 	head := field("ProductName", "Firefox") + strings.TrimSuffix(file("upload_file_minidump", "application/octet-stream", ""), "\r\n")
 	zeros := strings.Repeat("\x00", 2<<20)
-	sparse := head + zeros[:32<<10-512] + "\r\n" + end
+	sparse := head + zeros[:64<<10-512] + "\r\n" + end
 	dense := head + noise(64<<10) + zeros + "\r\n" + end
 	for name, c := range map[string]struct {
 		encoding, body string

@@ -18,7 +18,7 @@ type Limits struct {
 	// Inflated is the largest body after decompression; a larger one is answered
 	// 413.
 	Inflated settings.Bytes `env:"INTAKE_MAX_INFLATED" envDefault:"100MiB"`
-	// Ratio bounds how large a body may be after decompression: 32 KiB plus this many times
+	// Ratio bounds how large a body may be after decompression: 64 KiB plus this many times
 	// its size on the wire; a larger one is answered 413. Minidumps grow 3 to 15 times.
 	Ratio int `env:"INTAKE_MAX_INFLATE_RATIO" envDefault:"40"`
 	// Parts is how many parts a report may have, fields and files together.
@@ -52,7 +52,7 @@ type Limits struct {
 // freeInflation is the inflated size that any body may have, in bytes: annotations alone
 // compress well. Ten thousand posts of 250 bytes that came to a MiB each would fill a
 // stream of 10 GiB.
-const freeInflation = 32 << 10
+const freeInflation = 64 << 10
 
 // inflated returns the largest inflated size of a body of that wire size, in bytes.
 func (l *Limits) inflated(wire int64) int64 {

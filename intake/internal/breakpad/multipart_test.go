@@ -186,11 +186,13 @@ func TestMissingLineEndElsewhere(t *testing.T) {
 // file before it is whole.
 func TestMissingLineEndAtTheWindowsEdge(t *testing.T) {
 	before := strings.ReplaceAll(field("ProductName", "Breakpad")+glued("log", ""), "--B", "--"+breakpadBoundary)
+	limits := DefaultLimits()
+	limits.Ratio = maxRatio // what is all one letter packs well
 	for over := -160; over <= 10; over++ {
 		data := strings.Repeat("x", WindowSize-len(before)+over)
 		body := field("ProductName", "Breakpad") + glued("log", data) + glued("upload_file_minidump", data) + "--B--\r\n"
 		for way, r := range everyWay(t, breakpadBoundary, body) {
-			report, err := parse(r, DefaultLimits())
+			report, err := parse(r, limits)
 			if err != nil {
 				t.Fatalf("%d bytes, %s: %v", len(data), way, err)
 			}

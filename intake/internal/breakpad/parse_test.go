@@ -1,6 +1,7 @@
 package breakpad
 
 import (
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -142,7 +143,7 @@ func TestParse(t *testing.T) {
 			want: got{product, none, nil, "multipart"},
 		},
 		"a field that is too large is dropped": {
-			body: field("ProductName", "Firefox") + field("big", strings.Repeat("x", 1<<20+1)) + end,
+			body: field("ProductName", "Firefox") + field("big", hex.EncodeToString([]byte(noise(1<<19)))+"x") + end,
 			want: got{product, none, []string{"dropped annotation big: over 1048576 bytes"}, "multipart"},
 		},
 		"a name that is too long is dropped": {
