@@ -18,14 +18,14 @@ func difference(t *testing.T, js jetstream.JetStream, p int) string {
 	must(t, err)
 	reports, err := queue.AskStream(t.Context(), js, queue.StreamName(p))
 	must(t, err)
-	var all string
+	var all []string
 	for _, d := range queue.CheckGeneration(queue.StreamName(p), reports.Config, held) {
 		if !d.Unsafe {
 			t.Errorf("%s is safe", d)
 		}
-		all += d.String()
+		all = append(all, d.String())
 	}
-	return all
+	return strings.Join(all, "; ")
 }
 
 func risks(changes []queue.Change) (names []string) {

@@ -210,3 +210,30 @@ func TestApplyNamesTheServersLimits(t *testing.T) {
 		requireWords(t, got.errors, c.says)
 	}
 }
+
+// References that were lost are told, and accepted by their name.
+func TestApplyOfLostReferences(t *testing.T) {
+	js, environ := applied(t)
+	if err := js.DeleteStream(t.Context(), queue.HeldStream); err != nil {
+		t.Fatal(err)
+	}
+	if got := crashctl(t, environ, "stream", "apply", "--yes"); got.code != 0 || strings.Count(got.out, "done: create ") != 2 {
+		t.Errorf("%+v", got)
+	}
+	s := readStatus(t, environ, 1)
+	requireOne(t, s.Attention, "stream CRASHES_HELD: generation is ")
+	got := crashctl(t, environ, "stream", "apply", "--yes")
+	if got.code != 2 || got.out != "" {
+		t.Errorf("%+v", got)
+	}
+	requireWords(t, got.errors, "reports of CRASHES_0 that were held then", "crashctl replay", "--accept forget-held")
+	if got := crashctl(t, environ, "stream", "apply", "--yes", "--accept=forget-held"); got.code != 0 {
+		t.Errorf("%+v", got)
+	}
+	readStatus(t, environ, 0)
+	if err := js.DeleteConsumer(t.Context(), queue.HeldStream, queue.Consumer); err != nil {
+		t.Fatal(err)
+	}
+	s = readStatus(t, environ, 1)
+	requireOne(t, s.Attention, "consumer uploader of CRASHES_HELD: state is missing")
+}
