@@ -49,14 +49,17 @@ func (u *Uploader) setAside(ctx context.Context, d *delivery, v *verdict) bool {
 	})
 }
 
-// hold makes the reference by which a report is retried. If that fails the report
-// is handed back.
+// hold makes the reference by which a report is retried. If that fails, or the reference
+// could be lost, the report is handed back.
 func (u *Uploader) hold(ctx context.Context, d *delivery, v verdict) verdict {
 	ctx, cancel := context.WithTimeout(ctx, ackTimeout)
 	defer cancel()
-	err := queue.Hold(ctx, u.js, queue.Held{
-		Stream: d.meta.Stream, Sequence: d.meta.Sequence.Stream, Stored: d.meta.Timestamp, Class: v.class, Cause: v.err.Error(),
-	})
+	err := u.references.check()
+	if err == nil {
+		err = queue.Hold(ctx, u.js, queue.Held{
+			Stream: d.meta.Stream, Sequence: d.meta.Sequence.Stream, Stored: d.meta.Timestamp, Class: v.class, Cause: v.err.Error(),
+		})
+	}
 	u.conditions.set("holding reports", err)
 	if err == nil {
 		v.result, v.aside, v.after = resultHeld, true, u.heldFor

@@ -159,41 +159,6 @@ func (u *Uploader) inspect(ctx context.Context, p int, found *census) error {
 	return nil
 }
 
-// inspectAside looks at what is set aside: dead letters and held reports.
-func (u *Uploader) inspectAside(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, inspectTimeout)
-	defer cancel()
-	missing := func(stream string) error {
-		return fmt.Errorf("stream %s is missing: crashctl stream apply creates it", stream)
-	}
-	switch _, err := u.js.Stream(ctx, queue.DeadLetterStream); {
-	case errors.Is(err, jetstream.ErrStreamNotFound):
-		u.conditions.set("reaching dead letters", missing(queue.DeadLetterStream))
-	case err == nil:
-		u.conditions.set("reaching dead letters", nil)
-	}
-	switch references, err := u.js.Stream(ctx, queue.HeldStream); {
-	case errors.Is(err, jetstream.ErrStreamNotFound):
-		u.held.Store(0)
-		u.conditions.set("reaching held reports", missing(queue.HeldStream))
-	case err == nil:
-		n := references.CachedInfo().State.Msgs
-		u.held.Store(int64(n))
-		u.metrics.held.Set(float64(n))
-		u.conditions.set("reaching held reports", nil)
-		u.conditions.set("storing every report", tooManyHeld(n))
-	}
-}
-
-// tooManyHeld is an error from heldAlarm on. It says no number, which would be
-// another error each time.
-func tooManyHeld(n uint64) error {
-	if n < heldAlarm {
-		return nil
-	}
-	return fmt.Errorf("%d reports or more are held, of at most %d: crashctl status shows how many", heldAlarm, queue.MaxHeld)
-}
-
 // errNothing means that there is nothing to take reports from.
 var errNothing = errors.New("no partition can be drained now")
 

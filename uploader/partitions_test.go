@@ -9,6 +9,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/yagi-crash/yagi/pkg/crash"
+	"github.com/yagi-crash/yagi/pkg/queue"
 )
 
 // Fewer workers than partitions drain them all, those too that are made while
@@ -99,6 +100,50 @@ func TestBackoff(t *testing.T) {
 			if got := backoff(n, time.Second, time.Minute); got < want/2-1 || got > want {
 				t.Fatalf("after %d failures %v, want from %v to %v", n, got, want/2, want)
 			}
+		}
+	}
+}
+
+// A partition that has handed out all that it may does not slow the others down.
+func TestStuckPartition(t *testing.T) {
+	t.Parallel()
+	w := bareWorld(t)
+	w.cfg.NATS.MaxAckPending = 6
+	w.apply(2)
+	w.publish(1, 20)
+	c, err := w.js.Consumer(t.Context(), queue.StreamName(1), queue.Consumer)
+	must(t, err)
+	for range 6 {
+		_, err := c.Next()
+		must(t, err)
+	}
+	w.run(nil)
+	w.publish(0, 1)
+	await(t, "the first is stored", func() bool { return w.drained(0) })
+	w.publish(0, 200)
+	began := time.Now()
+	await(t, "partition 0 is drained", func() bool { return w.drained(0) })
+	if took := time.Since(began); took > 10*time.Second {
+		t.Errorf("200 reports took %v", took)
+	}
+}
+
+// A consumer that delivers nothing new since all that it may is unacknowledged is
+// unhealthy, if that lasts longer than reports of a killed uploader stay.
+func TestQuotaThatIsUsedUp(t *testing.T) {
+	var q quota
+	info := func(pending int) *queue.ConsumerInfo {
+		return &queue.ConsumerInfo{NumAckPending: pending, Config: []byte(`{"max_ack_pending":10}`)}
+	}
+	now := time.Now()
+	for _, step := range []struct {
+		pending int
+		after   time.Duration
+		healthy bool
+	}{{9, 0, true}, {10, time.Second, true}, {10, usedUpFor, true}, {11, usedUpFor + time.Second, false}, {9, usedUpFor + 2*time.Second, true}, {10, 2 * usedUpFor, true}} {
+		q.seenAt(info(step.pending), now.Add(step.after))
+		if err := q.check(); (err == nil) != step.healthy {
+			t.Errorf("%d unacknowledged after %v: %v", step.pending, step.after, err)
 		}
 	}
 }

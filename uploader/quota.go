@@ -17,6 +17,9 @@ const (
 	// retriedShare is the share of it that may be redelivered reports before that
 	// is unhealthy.
 	retriedShare = 0.25
+	// usedUpFor is how long all of max_ack_pending may be in use before that is
+	// unhealthy: longer than what a killed uploader had in flight counts, an ack wait.
+	usedUpFor = 90 * time.Second
 	// quotaFresh is how old the numbers may be that a failed report is judged by.
 	quotaFresh = 250 * time.Millisecond
 )
@@ -30,12 +33,15 @@ type quota struct {
 	retried    int // those of them that were redelivered
 	limit      int // max_ack_pending; 0 or less is none
 	at         time.Time
-	handedBack int  // reports since then, by this process
-	asking     bool // the server, at the moment
+	usedUp     time.Time // since when all of it is in use; zero when it is not
+	handedBack int       // reports since at, by this process
+	asking     bool      // the server, at the moment
 }
 
 // seen takes what the server said of the consumer.
-func (q *quota) seen(info *queue.ConsumerInfo) {
+func (q *quota) seen(info *queue.ConsumerInfo) { q.seenAt(info, time.Now()) }
+
+func (q *quota) seenAt(info *queue.ConsumerInfo, now time.Time) {
 	limit, err := info.MaxAckPending()
 	if err != nil {
 		limit = 0 // an unsafe difference, which the heartbeat says
@@ -43,7 +49,13 @@ func (q *quota) seen(info *queue.ConsumerInfo) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.pending, q.retried, q.limit = info.NumAckPending, info.NumRedelivered, limit
-	q.at, q.handedBack = time.Now(), 0
+	q.at, q.handedBack = now, 0
+	switch {
+	case limit <= 0 || q.pending < limit:
+		q.usedUp = time.Time{}
+	case q.usedUp.IsZero():
+		q.usedUp = now
+	}
 }
 
 // pressed reports whether a report that failed should not be handed back. ask is
@@ -91,11 +103,17 @@ func (q *quota) share() float64 {
 	return float64(q.pending) / float64(q.limit)
 }
 
-// check returns an error when too many reports are being retried.
+// check returns an error when too many reports are being retried, or when nothing new
+// was delivered for long.
 func (q *quota) check() error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.limit <= 0 || float64(q.retried) < retriedShare*float64(q.limit) {
+	switch {
+	case q.limit <= 0:
+		return nil
+	case !q.usedUp.IsZero() && q.at.Sub(q.usedUp) >= usedUpFor:
+		return fmt.Errorf("all of the %d reports that may be unacknowledged (NATS_MAX_ACK_PENDING) have been for more than %v", q.limit, usedUpFor)
+	case float64(q.retried) < retriedShare*float64(q.limit):
 		return nil
 	}
 	return fmt.Errorf("more than %.0f %% of the %d reports that may be unacknowledged (NATS_MAX_ACK_PENDING) are retries", 100*retriedShare, q.limit)

@@ -142,9 +142,11 @@ func TestTrimWhenRoomIsShort(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, 1)
 	const limit = 100_000
-	cfg := queue.StreamConfig(0, w.cfg.NATS)
+	live, err := w.js.Stream(t.Context(), queue.StreamName(0))
+	must(t, err)
+	cfg := live.CachedInfo().Config
 	cfg.MaxBytes = limit
-	_, err := w.js.UpdateStream(t.Context(), cfg)
+	_, err = w.js.UpdateStream(t.Context(), cfg)
 	must(t, err)
 	r := w.run(hasty(new(atomic.Int64)))
 	w.publish(0, 60) // about 1 kB each

@@ -81,14 +81,16 @@ type Uploader struct {
 	breaker    *breaker.Breaker
 	strikes    strikes.Counter
 	quotas     quotas
-	held       atomic.Int64 // reports, as the last survey found
+	held       atomic.Int64 // reports, as the last survey found; heldUnknown when it did not
+	references aside        // the stream of held reports
+	letters    aside        // the stream of dead letters
 	blocked    sync.Map     // names of streams that are short of room, and of which nothing can be trimmed
 	conditions conditions
 
 	nc     *nats.Conn          // from Run on
 	js     jetstream.JetStream // from Run on
 	reader *queue.Reader       // from Run on
-	copier *queue.Copier       // from Run on
+	copier *letters            // from Run on
 	// partitions are the numbers of those that can be drained, as the last survey found
 	// them.
 	partitions atomic.Pointer[[]int]
@@ -218,7 +220,8 @@ func (u *Uploader) connect() error {
 		nc.Close()
 		return err
 	}
-	u.nc, u.js, u.reader, u.copier = nc, js, queue.NewReader(js), queue.NewCopier(js)
+	u.nc, u.js, u.reader = nc, js, queue.NewReader(js)
+	u.copier = &letters{queue.NewCopier(js), &u.letters}
 	return nil
 }
 

@@ -269,7 +269,11 @@ func TestStreamFillsUp(t *testing.T) {
 	l := newLink(t, strings.TrimPrefix(suite.s3.Endpoint(), "http://"))
 	s := startSystem(t, "AWS_ENDPOINT_URL_S3=http://"+l.addr(), "UPLOADER_REPLAY_WINDOW=0s")
 	js := s.jetStream(t)
-	cfg := queue.StreamConfig(0, s.config())
+	live, err := js.Stream(t.Context(), queue.StreamName(0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := live.CachedInfo().Config
 	cfg.MaxBytes = 3_000_000
 	if _, err := js.UpdateStream(t.Context(), cfg); err != nil {
 		t.Fatal(err)
@@ -277,7 +281,6 @@ func TestStreamFillsUp(t *testing.T) {
 	l.cut()
 	book := newLedger()
 	c := newClient(s.url, 25, 0)
-	var err error
 	for range 100 {
 		dump := c.bytes(100_000)
 		id, postErr := c.post(t.Context(), dump)

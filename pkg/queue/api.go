@@ -68,9 +68,15 @@ func (s *StreamInfo) Limits() (Limits, error) {
 // each subject (State.Subjects). The error wraps jetstream.ErrStreamNotFound when
 // there is no such stream.
 func AskStream(ctx context.Context, js jetstream.JetStream, name string) (*StreamInfo, error) {
+	return askStream(ctx, js, name, ">")
+}
+
+// askStream is AskStream with the number of messages on the subjects that a filter
+// matches; empty matches none.
+func askStream(ctx context.Context, js jetstream.JetStream, name, subjects string) (*StreamInfo, error) {
 	question := struct {
-		Subjects string `json:"subjects_filter"`
-	}{">"}
+		Subjects string `json:"subjects_filter,omitempty"`
+	}{subjects}
 	info := &StreamInfo{}
 	if err := request(ctx, js, "STREAM.INFO."+name, question, info); err != nil {
 		return nil, fmt.Errorf("looking at stream %s: %w", name, err)

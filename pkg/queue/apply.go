@@ -8,6 +8,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 )
@@ -30,7 +31,7 @@ type Change struct {
 
 // Risk is what a change takes away.
 type Risk struct {
-	Name string // RiskReplicas, RiskShrink
+	Name string // RiskReplicas, RiskShrink, RiskHeld
 	What string // the consequence, in words
 }
 
@@ -40,6 +41,8 @@ const (
 	RiskReplicas = "fewer-replicas"
 	// RiskShrink is less room for reports.
 	RiskShrink = "shrink"
+	// RiskHeld is held reports that nothing refers to any more.
+	RiskHeld = "forget-held"
 )
 
 // Plan returns the changes that the server needs. It changes nothing, and no plan
@@ -50,6 +53,13 @@ func Plan(ctx context.Context, js jetstream.JetStream, cfg Config) ([]Change, er
 	add := func(changes []Change, err error) error {
 		plan = append(plan, changes...)
 		return err
+	}
+	// The first, since report streams record which one has their references.
+	if err := add(planStream(ctx, js, HeldConfig(cfg))); err != nil {
+		return nil, err
+	}
+	if err := add(planConsumer(ctx, js, HeldStream, HeldConsumerConfig())); err != nil {
+		return nil, err
 	}
 	for p := range cfg.Partitions {
 		if err := add(planStream(ctx, js, StreamConfig(p, cfg))); err != nil {
@@ -62,10 +72,7 @@ func Plan(ctx context.Context, js jetstream.JetStream, cfg Config) ([]Change, er
 	if err := add(planStream(ctx, js, DeadLetterConfig(cfg))); err != nil {
 		return nil, err
 	}
-	if err := add(planStream(ctx, js, HeldConfig(cfg))); err != nil {
-		return nil, err
-	}
-	if err := add(planConsumer(ctx, js, HeldStream, HeldConsumerConfig())); err != nil {
+	if err := add(planGenerations(ctx, js)); err != nil {
 		return nil, err
 	}
 	return plan, nil
@@ -95,10 +102,7 @@ func planStream(ctx context.Context, js jetstream.JetStream, want jetstream.Stre
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
 		return []Change{{
 			Does: fmt.Sprintf("create stream %s on %s, at most %s, %d replica(s)", want.Name, strings.Join(slices.Sorted(slices.Values(want.Subjects)), " "), size(want.MaxBytes), want.Replicas),
-			Do: func(ctx context.Context) error {
-				_, err := js.CreateStream(ctx, want)
-				return explain(err)
-			},
+			Do:   func(ctx context.Context) error { return createStream(ctx, js, want) },
 		}}, nil
 	}
 	if err != nil {
@@ -112,7 +116,33 @@ func planStream(ctx context.Context, js jetstream.JetStream, want jetstream.Stre
 			return request(ctx, js, "STREAM.UPDATE."+want.Name, config, &struct{}{})
 		},
 	}
+	if want.Name == HeldStream {
+		m.ofHeld()
+	}
 	return m.plan(streamRisks(want, live)), nil
+}
+
+// ofHeld adapts the mending to the stream of references: what was unsafe may have lost
+// some, so that another generation begins.
+func (m *mending) ofHeld() {
+	m.instead = "delete the stream and run crashctl stream apply twice: the second time it says what may be lost"
+	m.forLife = func(field string, live value) (forLife, alone bool) {
+		if field == "retention" { // to a work queue, no more than from one
+			return true, true
+		}
+		return forLifeOfStream(field, live)
+	}
+	if len(Unsafe(m.differences)) == 0 {
+		return
+	}
+	update := m.update
+	m.update = func(ctx context.Context, config json.RawMessage) error {
+		config, err := withMetadata(config, mendedAt, time.Now().UTC().Format(time.RFC3339Nano))
+		if err != nil {
+			return err
+		}
+		return update(ctx, config)
+	}
 }
 
 // streamRisks returns what changing the live stream to the wanted one takes away.

@@ -20,10 +20,8 @@ type value string
 // fieldsOf reads a configuration. Fields that hold the server's default are left out,
 // so that a field that only one side writes down is no difference.
 func fieldsOf(config json.RawMessage) (map[string]value, error) {
-	d := json.NewDecoder(bytes.NewReader(config))
-	d.UseNumber() // a float would round sequences
 	var raw map[string]any
-	if err := d.Decode(&raw); err != nil {
+	if err := unmarshalExactly(config, &raw); err != nil {
 		return nil, fmt.Errorf("reading a configuration: %w", err)
 	}
 	joinFilters(raw)
@@ -42,6 +40,13 @@ func fieldsOf(config json.RawMessage) (map[string]value, error) {
 		fields[name] = value(text)
 	}
 	return fields, nil
+}
+
+// unmarshalExactly keeps numbers as they are written: a float would round sequences.
+func unmarshalExactly(text json.RawMessage, v any) error {
+	d := json.NewDecoder(bytes.NewReader(text))
+	d.UseNumber()
+	return d.Decode(v)
 }
 
 // joinFilters has one field stand for both of a consumer's ways to write its filter.

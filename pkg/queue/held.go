@@ -132,7 +132,8 @@ func ReadHeld(subject string, header nats.Header) (Held, error) {
 
 // HeldReports lists the reports of a stream that are held, by sequence, without
 // class and cause; with the stream's name empty, those of every stream, and in no
-// order. It is empty when there is no stream of references.
+// order. The error wraps jetstream.ErrStreamNotFound when there is no stream of
+// references.
 func HeldReports(ctx context.Context, js jetstream.JetStream, stream string) ([]Held, error) {
 	filter := heldSubjects
 	if stream != "" {
@@ -140,22 +141,20 @@ func HeldReports(ctx context.Context, js jetstream.JetStream, stream string) ([]
 		if !ok {
 			return nil, fmt.Errorf("%s is no stream of reports", stream)
 		}
-		filter = fmt.Sprintf("crashheld.%d.>", p)
+		filter = heldSubjectsOf(p)
 	}
-	references, err := js.Stream(ctx, HeldStream)
-	if errors.Is(err, jetstream.ErrStreamNotFound) {
-		return nil, nil
-	}
+	info, err := askStream(ctx, js, HeldStream, filter)
 	if err != nil {
-		return nil, fmt.Errorf("looking at stream %s: %w", HeldStream, err)
+		return nil, err
 	}
-	if references.CachedInfo().State.Msgs == 0 {
-		return nil, nil
-	}
-	info, err := references.Info(ctx, jetstream.WithSubjectFilter(filter))
-	if err != nil {
-		return nil, fmt.Errorf("listing what %s has: %w", HeldStream, err)
-	}
+	return heldIn(info), nil
+}
+
+// heldSubjectsOf matches every reference to a report of partition p.
+func heldSubjectsOf(p int) string { return fmt.Sprintf("crashheld.%d.>", p) }
+
+// heldIn reads the references that a look at their stream found.
+func heldIn(info *StreamInfo) []Held {
 	held := make([]Held, 0, len(info.State.Subjects))
 	for subject := range maps.Keys(info.State.Subjects) {
 		if h, err := ReadHeld(subject, nil); err == nil { // nobody but Hold has business there
@@ -163,7 +162,7 @@ func HeldReports(ctx context.Context, js jetstream.JetStream, stream string) ([]
 		}
 	}
 	slices.SortFunc(held, func(a, b Held) int { return cmp.Compare(a.Sequence, b.Sequence) })
-	return held, nil
+	return held
 }
 
 // oneLine is a text that fits a header: on one line, cut to at most so many bytes.

@@ -37,8 +37,9 @@ type Pullers struct{ idle chan *Puller }
 // caller has to Close. The error is about a connection that is closed.
 func NewPullers(js jetstream.JetStream) (*Pullers, error) {
 	p := &Pullers{idle: make(chan *Puller, pullsAtOnce)}
+	all := &answers{}
 	for range pullsAtOnce {
-		one := &Puller{nc: js.Conn(), prefix: prefixOf(js), came: make(chan *nats.Msg, keptMessages)}
+		one := &Puller{nc: js.Conn(), prefix: prefixOf(js), answers: all, came: make(chan *nats.Msg, keptMessages)}
 		if err := one.listen(); err != nil {
 			return nil, errors.Join(err, p.Close())
 		}
@@ -78,12 +79,13 @@ func (p *Pullers) Close() error {
 // message would lie with nobody until its ack wait is over, and its bytes would
 // have kept the next ones waiting.
 type Puller struct {
-	nc     *nats.Conn
-	prefix string // of the subjects of requests
-	inbox  string
-	sub    *nats.Subscription
-	came   chan *nats.Msg
-	pulls  int
+	nc      *nats.Conn
+	prefix  string   // of the subjects of requests
+	answers *answers // of all pullers
+	inbox   string
+	sub     *nats.Subscription
+	came    chan *nats.Msg
+	pulls   int
 }
 
 // listen subscribes to a new inbox.
@@ -100,48 +102,67 @@ func (p *Puller) listen() error {
 // Next returns a message, or nil and no error when there is none within wait; with
 // 0 the server does not wait. It may take answerWait longer, and lineWait more when
 // much is on the line. The error says why the consumer gives none: it is missing,
-// for example, or without a leader.
+// for example, or without a leader. It wraps ErrUnanswered from the second pull in a
+// row on that the consumer did not answer.
 func (p *Puller) Next(stream, consumer string, wait time.Duration) (jetstream.Msg, error) {
 	if msg := p.kept(); msg != nil {
 		return msg, nil
 	}
+	answers := p.answers.of(stream, consumer)
+	how, err := answers.begin(wait, time.Now())
+	if err != nil {
+		return nil, err
+	}
 	p.pulls++
 	reply := p.inbox + "." + strconv.Itoa(p.pulls)
-	pull := fmt.Sprintf(`{"batch":1,"expires":%d}`, wait.Nanoseconds())
-	if wait == 0 {
-		pull = `{"batch":1,"no_wait":true}`
-	}
-	if err := p.nc.PublishRequest(p.prefix+"CONSUMER.MSG.NEXT."+stream+"."+consumer, reply, []byte(pull)); err != nil {
+	if err := p.nc.PublishRequest(p.prefix+"CONSUMER.MSG.NEXT."+stream+"."+consumer, reply, how.request()); err != nil {
 		return nil, fmt.Errorf("asking %s of %s for a message: %w", consumer, stream, err)
 	}
-	timer := time.NewTimer(wait + answerWait)
+	timer := time.NewTimer(how.wait + answerWait)
 	defer timer.Stop()
 	for {
 		select {
 		case msg := <-p.came:
-			switch {
-			case msg.Reply != "":
-				return delivery{msg}, nil
-			case msg.Subject == reply:
-				return nil, statusOf(msg)
+			if found, ok, err := p.read(msg, reply, answers); ok {
+				return found, err
 			}
 		case <-timer.C:
-			return p.giveUp()
+			return p.giveUp(answers, how, reply)
 		}
 	}
 }
 
+// read returns a message, or what a status line says of the pull that has this reply
+// subject; ok is false for status lines of earlier pulls. A message may be of an earlier
+// pull from another consumer.
+func (p *Puller) read(msg *nats.Msg, reply string, answers *answering) (found jetstream.Msg, ok bool, err error) {
+	switch {
+	case msg.Reply != "":
+		found = delivery{msg}
+		if m, err := found.Metadata(); err == nil {
+			p.answers.of(m.Stream, m.Consumer).answered()
+		}
+		return found, true, nil
+	case msg.Subject == reply:
+		answers.answered()
+		return nil, true, statusOf(msg)
+	}
+	return nil, false, nil
+}
+
 // giveUp waits for what is on the line from the server: its answer to a ping comes
-// behind that. If the pull's answer is not among it, the server may keep the pull for
+// after that. If the pull's answer is not among it, the server may keep the pull for
 // ever: it does so with one that is not to wait, at a consumer that has handed out all
 // that it may (max_ack_pending). It forgets those whose inbox is gone.
-func (p *Puller) giveUp() (jetstream.Msg, error) {
+func (p *Puller) giveUp(answers *answering, how pull, reply string) (jetstream.Msg, error) {
 	if !p.nc.IsConnected() {
 		return nil, nats.ErrDisconnected
 	}
 	err := p.nc.FlushTimeout(lineWait)
-	if msg := p.kept(); msg != nil {
-		return msg, nil
+	for range len(p.came) {
+		if found, ok, err := p.read(<-p.came, reply, answers); ok {
+			return found, err
+		}
 	}
 	if err != nil {
 		return nil, fmt.Errorf("waiting for what is on the line: %w", err)
@@ -150,7 +171,7 @@ func (p *Puller) giveUp() (jetstream.Msg, error) {
 	if err := p.listen(); err != nil {
 		return nil, err
 	}
-	return nil, old.Unsubscribe()
+	return nil, errors.Join(answers.unanswered(how, time.Now()), old.Unsubscribe())
 }
 
 // kept returns a message that has come already, or nil.

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/rs/zerolog"
@@ -29,13 +30,13 @@ type pulled struct {
 
 func newPulled(t *testing.T, messages ...string) *pulled {
 	t.Helper()
-	server, err := devnats.Start(t.Context(), devnats.Config{Addr: "127.0.0.1:0", Dir: t.TempDir(), Log: zerolog.Nop()})
+	local, err := devnats.Start(t.Context(), devnats.Config{Addr: "127.0.0.1:0", Dir: t.TempDir(), Log: zerolog.Nop()})
 	must(t, err)
-	t.Cleanup(server.Stop)
-	direct, err := nats.Connect(server.URL())
+	t.Cleanup(local.Stop)
+	direct, err := nats.Connect(local.URL())
 	must(t, err)
 	t.Cleanup(direct.Close)
-	p := &pulled{line: newLine(t, strings.TrimPrefix(server.URL(), "nats://"))}
+	p := &pulled{line: newLine(t, strings.TrimPrefix(local.URL(), "nats://"))}
 	p.js, err = jetstream.New(direct)
 	must(t, err)
 	cfg := queue.Config{URL: "nats://" + p.line.address, Partitions: 1, Replicas: 1, StreamMaxBytes: 64 << 20, MaxAckPending: 100}
@@ -158,9 +159,13 @@ func TestPullerAtABusyConsumer(t *testing.T) {
 	must(t, err)
 	first, err := p.next(t, queue.Consumer, 0)
 	must(t, err)
-	for range 3 {
+	for i := range 5 {
+		began := time.Now()
 		if msg, err := p.next(t, queue.Consumer, 0); msg != nil || err != nil {
 			t.Fatalf("got %v, %v beside the one in hand", msg, err)
+		}
+		if took := time.Since(began); i > 0 && took > 500*time.Millisecond {
+			t.Errorf("pull %d took %v, though the one before it told what to expect", i+1, took)
 		}
 	}
 	cfg.MaxAckPending = 100
@@ -175,6 +180,56 @@ func TestPullerAtABusyConsumer(t *testing.T) {
 	must(t, err)
 	if info.NumAckPending != 1 || info.NumWaiting != 0 {
 		t.Errorf("%d messages are in hand and %d pulls wait, want 1 and 0", info.NumAckPending, info.NumWaiting)
+	}
+}
+
+// Pulls that nobody answers are an error from the second on, which costs little time and
+// ends with the first answer.
+func TestPullsWithoutAnAnswer(t *testing.T) {
+	t.Parallel()
+	const next = "$JS.API.CONSUMER.MSG.NEXT."
+	denied := &server.SubjectPermission{Deny: []string{next + "CRASHES_0.>"}}
+	user := &server.User{Username: "test", Password: "test", Permissions: &server.Permissions{Publish: denied}}
+	opts := &server.Options{JetStream: true, Users: []*server.User{user}}
+	s := startServer(t, opts)
+	cfg := queue.Config{URL: "nats://test:test@" + s.Addr().String(), Partitions: 2, Replicas: 1, StreamMaxBytes: 64 << 20, MaxAckPending: 100}
+	nc, err := queue.Connect(cfg, "test", zerolog.Nop())
+	must(t, err)
+	t.Cleanup(nc.Close)
+	p := &pulled{}
+	p.js, err = jetstream.New(nc)
+	must(t, err)
+	apply(t, p.js, cfg)
+	p.Pullers, err = queue.NewPullers(p.js)
+	must(t, err)
+	if msg, err := p.next(t, queue.Consumer, 0); msg != nil || err != nil {
+		t.Errorf("the first pull: %v, %v, want nothing", msg, err)
+	}
+	for i := range 10 {
+		began := time.Now()
+		if msg, err := p.next(t, queue.Consumer, 0); msg != nil || !errors.Is(err, queue.ErrUnanswered) || !strings.Contains(err.Error(), queue.StreamName(0)) {
+			t.Fatalf("pull %d: %v, %v, want that there is no answer", i+2, msg, err)
+		}
+		if took := time.Since(began); i > 0 && took > 500*time.Millisecond {
+			t.Errorf("pull %d took %v", i+2, took)
+		}
+	}
+	msg, err := p.Take(t.Context(), func(one *queue.Puller) (jetstream.Msg, error) {
+		return one.Next(queue.StreamName(1), queue.Consumer, 0)
+	})
+	if msg != nil || err != nil {
+		t.Errorf("at another stream: %v, %v", msg, err)
+	}
+	granted := *opts
+	granted.Users = []*server.User{{Username: "test", Password: "test"}}
+	must(t, s.ReloadOptions(&granted))
+	for limit := time.Now().Add(20 * time.Second); ; <-time.After(50 * time.Millisecond) {
+		if _, err := p.next(t, queue.Consumer, 0); err == nil {
+			break
+		}
+		if time.Now().After(limit) {
+			t.Fatal("the error stays though there is an answer")
+		}
 	}
 }
 

@@ -73,7 +73,11 @@ func TestApplyMakesWhatCheckWants(t *testing.T) {
 func TestApplyHeals(t *testing.T) {
 	js, cfg := connect(t)
 	apply(t, js, cfg)
-	changed := queue.StreamConfig(0, cfg)
+	live, err := js.Stream(t.Context(), queue.StreamName(0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	changed := live.CachedInfo().Config
 	changed.MaxAge, changed.AllowDirect = time.Hour, false
 	if _, err := js.UpdateStream(t.Context(), changed); err != nil {
 		t.Fatal(err)

@@ -33,7 +33,7 @@ func TestStatusOfACluster(t *testing.T) {
 		if got.code != 2 || got.out != "" {
 			t.Errorf("%v: %+v", args, got)
 		}
-		requireWords(t, got.errors, "CRASHES_0 is on 3 servers and would be on 1", "--accept fewer-replicas")
+		requireWords(t, got.errors, "CRASHES_HELD is on 3 servers and would be on 1", "--accept fewer-replicas")
 	}
 
 	gone := stream.Replicas[0].Server

@@ -18,13 +18,13 @@ type stream struct {
 
 type streamApply struct {
 	Yes    bool     `help:"Do it. Without this flag nothing is changed."`
-	Accept []string `help:"With --yes, a risk that is accepted, by its name: fewer-replicas, shrink. Several with commas between them." placeholder:"RISK,..."`
+	Accept []string `help:"With --yes, a risk that is accepted, by its name: fewer-replicas, shrink, forget-held. Several with commas between them." placeholder:"RISK,..."`
 	Shrink bool     `help:"The same as --accept shrink."`
 }
 
 // Help is what crashctl stream apply --help adds.
 func (*streamApply) Help() string {
-	return `Makes the streams CRASHES_0, CRASHES_1, ... and CRASHES_DLQ with their consumers where they are missing, and changes what differs in those that are there. It prints one step a line, or that there is nothing to do. It never removes a stream, nor what is in it: uploaders drain a partition that is no longer configured like the others. What would make reports less safe, or leave less room for them, is a risk that --accept has to name: fewer-replicas where fewer servers would hold a stream, shrink where it would have less room. Without that, nothing at all is changed. What a server keeps for life is told, with what to do instead. Run it before the first start, after each change of the settings below, and whenever crashctl status says so.
+	return `Makes the streams CRASHES_0, CRASHES_1, ..., CRASHES_DLQ and CRASHES_HELD with their consumers where they are missing, and changes what differs in those that are there. It prints one step a line, or that there is nothing to do. It never removes a stream, nor what is in it: uploaders drain a partition that is no longer configured like the others. What would make reports less safe, or leave less room for them, is a risk that --accept has to name: fewer-replicas where fewer servers would hold a stream, shrink where it would have less room, forget-held where CRASHES_HELD was re-created, or was mended, and references to held reports may be lost: crashctl audit names what is missing in the bucket, and crashctl replay stores it. Without that, nothing at all is changed. What a server keeps for life is told, with what to do instead. Run it before the first start, after each change of the settings below, and whenever crashctl status says so.
 
 ` + needs + `
 Its user must be allowed to publish to $JS.API.> ($JS.<domain>.API.> with a domain) and to subscribe to _INBOX_ops.>.

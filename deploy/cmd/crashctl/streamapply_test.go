@@ -31,11 +31,11 @@ func TestApplyWithoutYesChangesNothing(t *testing.T) {
 	if got.code != 0 || got.errors != "" {
 		t.Errorf("exit code %d, stderr %q", got.code, got.errors)
 	}
-	want := `would create stream CRASHES_0 on crash.0.chunk crash.0.ready, at most 67108864 (64 MiB), 1 replica(s)
+	want := `would create stream CRASHES_HELD on crashheld.>, at most 33554432 (32 MiB), 1 replica(s)
+would create consumer uploader of CRASHES_HELD on crashheld.>
+would create stream CRASHES_0 on crash.0.chunk crash.0.ready, at most 67108864 (64 MiB), 1 replica(s)
 would create consumer uploader of CRASHES_0 on crash.0.ready
 would create stream CRASHES_DLQ on crashdlq.>, at most 6710886 (6.4 MiB), 1 replica(s)
-would create stream CRASHES_HELD on crashheld.>, at most 33554432 (32 MiB), 1 replica(s)
-would create consumer uploader of CRASHES_HELD on crashheld.>
 Nothing was changed. To do it: crashctl stream apply --yes
 `
 	if got.out != want {
@@ -68,11 +68,11 @@ func TestApplyWithYes(t *testing.T) {
 func TestApplyHeals(t *testing.T) {
 	js, environ := applied(t)
 	publish(t, js, 0, 1000)
-	cfg, err := load(environ)
+	live, err := js.Stream(t.Context(), queue.StreamName(0))
 	if err != nil {
 		t.Fatal(err)
 	}
-	changed := queue.StreamConfig(0, cfg.Queue)
+	changed := live.CachedInfo().Config
 	changed.Discard = jetstream.DiscardOld
 	if _, err := js.UpdateStream(t.Context(), changed); err != nil {
 		t.Fatal(err)
@@ -94,8 +94,8 @@ func TestApplyTellsWhichStepFailed(t *testing.T) {
 	if got.code != 1 {
 		t.Errorf("exit code %d, want 1", got.code)
 	}
-	if strings.Count(got.out, "done:") != 2 {
-		t.Errorf("printed %q, want the two steps before", got.out)
+	if strings.Count(got.out, "done:") != 4 {
+		t.Errorf("printed %q, want the four steps before", got.out)
 	}
 	requireWords(t, got.errors, "crashctl: could not create stream CRASHES_1", "insufficient storage resources")
 }
@@ -209,4 +209,31 @@ func TestApplyNamesTheServersLimits(t *testing.T) {
 		}
 		requireWords(t, got.errors, c.says)
 	}
+}
+
+// References that were lost are told, and accepted by their name.
+func TestApplyOfLostReferences(t *testing.T) {
+	js, environ := applied(t)
+	if err := js.DeleteStream(t.Context(), queue.HeldStream); err != nil {
+		t.Fatal(err)
+	}
+	if got := crashctl(t, environ, "stream", "apply", "--yes"); got.code != 0 || strings.Count(got.out, "done: create ") != 2 {
+		t.Errorf("%+v", got)
+	}
+	s := readStatus(t, environ, 1)
+	requireOne(t, s.Attention, "stream CRASHES_HELD: generation is ")
+	got := crashctl(t, environ, "stream", "apply", "--yes")
+	if got.code != 2 || got.out != "" {
+		t.Errorf("%+v", got)
+	}
+	requireWords(t, got.errors, "reports of CRASHES_0 that were held then", "crashctl replay", "--accept forget-held")
+	if got := crashctl(t, environ, "stream", "apply", "--yes", "--accept=forget-held"); got.code != 0 {
+		t.Errorf("%+v", got)
+	}
+	readStatus(t, environ, 0)
+	if err := js.DeleteConsumer(t.Context(), queue.HeldStream, queue.Consumer); err != nil {
+		t.Fatal(err)
+	}
+	s = readStatus(t, environ, 1)
+	requireOne(t, s.Attention, "consumer uploader of CRASHES_HELD: state is missing")
 }

@@ -175,6 +175,9 @@ func (a *Audit) readDead(ctx context.Context) error {
 // readHeld notes which reports are held: acknowledged, and to be stored later.
 func (a *Audit) readHeld(ctx context.Context) error {
 	all, err := queue.HeldReports(ctx, a.JS, "")
+	if errors.Is(err, jetstream.ErrStreamNotFound) { // what was held there counts as missing
+		return nil
+	}
 	for _, h := range all {
 		a.held[message{h.Stream, h.Sequence}] = true
 	}

@@ -140,8 +140,21 @@ func (s *Status) readStreams(ctx context.Context, js jetstream.JetStream, cfg qu
 			problems = append(problems, err)
 		}
 	}
+	s.compareGenerations()
 	s.Total = total(s.Partitions)
 	return problems
+}
+
+// compareGenerations adds to each stream of reports that its references may be lost.
+func (s *Status) compareGenerations() {
+	for i := range s.Partitions {
+		stream := &s.Partitions[i].Stream
+		if stream.live == nil || s.Held.Stream.live == nil {
+			continue // missing or unknown, which is said
+		}
+		found := queue.CheckGeneration(stream.Name, stream.live.Config, s.Held.Stream.live)
+		stream.Differences = append(stream.Differences, differences(found)...)
+	}
 }
 
 // readDead reads the dead letters, of which some messages are chunks.
@@ -172,6 +185,16 @@ func (s *Status) readHeld(ctx context.Context, js jetstream.JetStream, cfg queue
 	}
 	state := stream.CachedInfo().State
 	s.Held.Reports = &state.Msgs
+	whole, err := queue.InspectHeld(ctx, js, cfg)
+	if errors.Is(err, jetstream.ErrConsumerNotFound) {
+		whole.Differences, err = append(whole.Differences, queue.Difference{
+			On: "consumer " + queue.Consumer + " of " + found.Name, Field: "state", Live: "missing", Want: "present", Unsafe: true,
+		}), nil
+	}
+	if err != nil {
+		return because(ctx, err)
+	}
+	s.Held.Stream.Differences = differences(whole.Differences)
 	if state.Msgs == 0 {
 		return nil
 	}
@@ -342,6 +365,7 @@ func readStream(ctx context.Context, js jetstream.JetStream, want jetstream.Stre
 	if err != nil {
 		return out, nil, because(ctx, err)
 	}
+	out.live = live
 	found := queue.CheckStream(want, live.Config)
 	if p, ok := queue.PartitionOf(want.Name); ok {
 		found = append(found, queue.CheckSubjects(p, live.State.Subjects)...)

@@ -120,6 +120,7 @@ type Stream struct {
 	Differences []Difference `json:"differences"`
 
 	created time.Time
+	live    *queue.StreamInfo // nil when it is missing or unknown
 }
 
 // Usage is how full a stream is, or several together.

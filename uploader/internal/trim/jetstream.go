@@ -2,6 +2,7 @@ package trim
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -60,7 +61,7 @@ func (s *JetStream) View(ctx context.Context) (View, error) {
 	if err != nil {
 		return View{}, fmt.Errorf("looking at the consumers of %s: %w", name, err)
 	}
-	if err := s.askHeld(ctx, &v); err != nil {
+	if err := s.askHeld(ctx, &v, info.Config); err != nil {
 		return View{}, err
 	}
 	if v.Pending, err = s.firstPending(ctx, info.Created, uploaders); err != nil {
@@ -105,14 +106,24 @@ func (v *View) ask(ctx context.Context, stream jetstream.Stream) (uploaders uint
 	return uploaders, nil
 }
 
-// askHeld lowers the floor below the first report that is held. It comes after the
-// consumers were asked: what is acknowledged to one because it is held was held before.
-func (s *JetStream) askHeld(ctx context.Context, v *View) error {
-	held, err := queue.HeldReports(ctx, s.js, queue.StreamName(s.partition))
+// askHeld lowers the floor below the first report that is held. Where references may be
+// lost, what is acknowledged is no evidence. It comes after the consumers were asked: what
+// is acknowledged to one because it is held was held before. config is the live one of the
+// stream.
+func (s *JetStream) askHeld(ctx context.Context, v *View, config json.RawMessage) error {
+	found, err := queue.InspectHeldOf(ctx, s.js, s.cfg, s.partition)
+	if errors.Is(err, jetstream.ErrStreamNotFound) || errors.Is(err, jetstream.ErrConsumerNotFound) {
+		v.Unsafe = append(v.Unsafe, queue.Difference{
+			On: "stream " + queue.HeldStream, Field: "state", Live: "missing, or without its consumer", Want: "present", Unsafe: true,
+		})
+		return nil
+	}
 	if err != nil {
 		return err
 	}
-	for _, h := range held {
+	v.Unsafe = append(v.Unsafe, queue.Unsafe(found.Differences)...)
+	v.Unsafe = append(v.Unsafe, queue.CheckGeneration(queue.StreamName(s.partition), config, found.Stream)...)
+	for _, h := range found.Held {
 		if h.Sequence < v.First || h.Stored.Before(v.Created) { // of another stream of that name, or lost
 			continue
 		}

@@ -65,7 +65,8 @@ type View struct {
 	Pending *queue.Stored
 
 	// Unsafe is why the floor is no evidence: the stream or the uploaders' consumer is not
-	// as it should be, or there are messages that no consumer is for.
+	// as it should be, there are messages that no consumer is for, or references to held
+	// reports may be lost.
 	Unsafe []queue.Difference
 }
 
