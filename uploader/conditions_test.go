@@ -15,12 +15,13 @@ import (
 	"github.com/yagi-crash/yagi/pkg/queue"
 )
 
-// past makes what a condition knows older.
-func (c *conditions) past(doing string, by time.Duration) {
+// past makes all that conditions know older.
+func (c *conditions) past(by time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	was := c.active[doing]
-	c.active[doing] = condition{was.err, was.since.Add(-by), was.last.Add(-by)}
+	for doing, was := range c.active {
+		c.active[doing] = condition{was.err, was.since.Add(-by), was.last.Add(-by)}
+	}
 }
 
 // A condition outlives successes between its errors, ends with one some time after the
@@ -38,17 +39,17 @@ func TestConditionsLast(t *testing.T) {
 	for range 4 {
 		c.set(doing, errors.New("no"))
 		lasts(false, "an error")
-		c.past(doing, calmAfter/2)
+		c.past(calmAfter/2)
 		c.set(doing, nil)
 	}
 	lasts(true, "errors and successes in turn")
-	c.past(doing, calmAfter)
+	c.past(calmAfter)
 	c.set(doing, nil)
 	lasts(false, "a success after some time")
 	c.set(doing, errors.New("no"))
-	c.past(doing, lasting)
+	c.past(lasting)
 	lasts(true, "an error")
-	c.past(doing, forgottenAfter)
+	c.past(forgottenAfter)
 	lasts(false, "a long time")
 	c.set(doing, errors.New("no"))
 	lasts(false, "a new error")

@@ -27,10 +27,11 @@ const (
 	heldRest    = 10 * time.Millisecond
 	heldRestMax = time.Second
 	// heldAfter is the delivery from which on a report that the store fails is held,
-	// whatever the quota says. One that the store does not answer is held at once:
-	// retries come before new reports, and each takes a worker for
-	// UPLOADER_PUT_TIMEOUT.
+	// whatever the quota says. One that the store does not answer in time, or that took
+	// slow or longer, is held at once: retries come before new reports, and each takes a
+	// worker for so long.
 	heldAfter = 3
+	slow      = 3 * time.Second
 	// heldAlarm is the number of held reports from which on that is unhealthy, and
 	// heldTooLong the age from which on one is. By then every report that is known to be
 	// hopeless is a dead letter.
@@ -54,16 +55,26 @@ func (u *Uploader) setAside(ctx context.Context, d *delivery, v verdict) bool {
 		return true
 	case v.result != resultRetried:
 		return false
-	case v.class == objstore.ClassTimeout, v.class == objstore.ClassUnreachable:
+	case v.class == objstore.ClassTimeout, v.part != "" && v.took >= slow:
 		return u.breaker.Cleared(ctx)
 	case v.class == objstore.ClassSlowDown:
 		return u.pressed(ctx, d) && u.controls.accepted(partOf(v), u.control(ctx))
 	case v.class == classQueue:
 		return u.pressed(ctx, d) && u.readable(ctx, d)
-	case v.part != "" && v.class != classDamaged && d.meta.NumDelivered >= heldAfter:
-		return u.breaker.Cleared(ctx)
+	case u.pressed(ctx, d):
+		return true
 	}
-	return u.pressed(ctx, d)
+	return v.part != "" && v.class != classDamaged && d.meta.NumDelivered >= heldAfter && u.clearedAlone(ctx)
+}
+
+// clearedAlone is the breaker's Cleared for one worker at a time, and false for others
+// meanwhile: many reports may fail quickly, and each would keep a worker waiting.
+func (u *Uploader) clearedAlone(ctx context.Context) bool {
+	if !u.clearing.TryLock() {
+		return false
+	}
+	defer u.clearing.Unlock()
+	return u.breaker.Cleared(ctx)
 }
 
 // pressed reports whether the report's consumer has too little left of its quota for

@@ -58,6 +58,7 @@ type verdict struct {
 	part    string        // that could not be put
 	objects int           // how many were put
 	bytes   int64         // their sizes together
+	took    time.Duration // the attempt
 }
 
 // process is the whole life of a report in this tier.

@@ -81,6 +81,7 @@ type Uploader struct {
 	strikes    strikes.Counter
 	quotas     quotas
 	controls   controls
+	clearing   sync.Mutex   // held while a report that failed quickly waits for the breaker
 	held       atomic.Int64 // reports, as the last survey found
 	blocked    sync.Map     // names of streams that are short of room, and of which nothing can be trimmed
 	conditions conditions

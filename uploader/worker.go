@@ -61,6 +61,7 @@ func (u *Uploader) handle(ctx context.Context, d *delivery) verdict {
 	start := time.Now()
 	letGo := queue.Keep(d.msg, u.inProgressEvery)
 	v := u.attempt(ctx, d)
+	v.took = time.Since(start)
 	switch {
 	case v.result == resultHeld:
 		v.after = u.heldFor
