@@ -39,7 +39,7 @@ func TestConditionsLast(t *testing.T) {
 	for range 4 {
 		c.set(doing, errors.New("no"))
 		lasts(false, "an error")
-		c.past(calmAfter/2)
+		c.past(calmAfter / 2)
 		c.set(doing, nil)
 	}
 	lasts(true, "errors and successes in turn")
