@@ -82,17 +82,21 @@ func (u *Uploader) inspectAside(ctx context.Context) {
 		n := held.Stream.State.Msgs
 		u.held.Store(int64(n))
 		u.metrics.held.Set(float64(n))
-		u.conditions.set("storing every report", tooManyHeld(n))
+		u.conditions.set("storing every report", u.checkHeld(held.Stream))
 	}
 }
 
-// tooManyHeld is an error from heldAlarm on. It says no number, which would be
+// checkHeld returns an error when too many reports are held, or one for too long, as the
+// first reference's age has it. The text has no number that changes, which would be
 // another error each time.
-func tooManyHeld(n uint64) error {
-	if n < heldAlarm {
-		return nil
+func (u *Uploader) checkHeld(references *queue.StreamInfo) error {
+	switch s := references.State; {
+	case s.Msgs >= heldAlarm:
+		return fmt.Errorf("%d reports or more are held, of at most %d: crashctl status shows how many", heldAlarm, queue.MaxHeld)
+	case s.Msgs > 0 && references.Server.Sub(s.FirstTime) >= u.heldTooLong:
+		return fmt.Errorf("a report has been held for %v or longer: crashctl status shows why", u.heldTooLong)
 	}
-	return fmt.Errorf("%d reports or more are held, of at most %d: crashctl status shows how many", heldAlarm, queue.MaxHeld)
+	return nil
 }
 
 // letters makes dead letters while their stream is safe.

@@ -75,14 +75,14 @@ func TestNothingIsHeldWhereReferencesAreLost(t *testing.T) {
 			r := w.run(holdFor(time.Second))
 			await(t, "the others are stored", func() bool { return w.bucketHas(good) })
 			await(t, "the report failed and is not held", func() bool { return r.says("holding reports", queue.HeldStream, field) })
-			if n, info := w.heldReports(), w.consumer(0); n != 0 || info.NumAckPending+int(info.NumPending) != 1 {
+			if n, info := w.heldOf(0), w.consumer(0); n != 0 || info.NumAckPending+int(info.NumPending) != 1 {
 				t.Errorf("%d reports are held, %d unacknowledged, want 0 and 1", n, info.NumAckPending)
 			}
 			if why := w.noEvidence(); !strings.Contains(why, field) {
 				t.Errorf("nothing is trimmed because of %q, want it to name %s", why, field)
 			}
 			w.apply(1)
-			await(t, "it is held", func() bool { return w.heldReports() == 1 && w.drained(0) })
+			await(t, "it is held", func() bool { return w.heldOf(0) == 1 && w.acknowledged(0) })
 			w.acceptLostReferences()
 		})
 	}
@@ -110,7 +110,7 @@ func TestReferencesThatAreGone(t *testing.T) {
 	w := newSmallWorld(t)
 	w.sendNewer()
 	r := w.run(holdFor(time.Hour))
-	await(t, "the report is held", func() bool { return w.heldReports() == 1 && w.drained(0) })
+	await(t, "the report is held", func() bool { return w.heldOf(0) == 1 && w.acknowledged(0) })
 	if why := w.noEvidence(); why != "" {
 		t.Errorf("nothing is trimmed because of %s", why)
 	}

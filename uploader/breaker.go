@@ -92,17 +92,6 @@ func (u *Uploader) tried(v verdict) {
 	}
 }
 
-// tell lets the breaker know how a PUT went that failed.
-func (u *Uploader) tell(class string) {
-	switch class {
-	case objstore.ClassDigest: // the report's own fault
-		return
-	case objstore.ClassSlowDown:
-		u.breaker.TooMuch()
-	}
-	u.breaker.Failed()
-}
-
 // checkBucket returns why the bucket is unavailable, if that is known, and otherwise
 // what the store knows of it.
 func (u *Uploader) checkBucket(ctx context.Context) error {

@@ -323,12 +323,12 @@ func TestOneReportIsRefused(t *testing.T) {
 			})
 			r := w.run(nil)
 			await(t, "the report has been tried some times", func() bool {
-				return testutil.ToFloat64(r.metrics.reports.WithLabelValues(resultRetried)) >= 4
+				return r.failures() >= 4
 			})
 			good := w.publish(0, 100)
 			await(t, "all others are acknowledged", func() bool {
 				info := w.consumer(0)
-				return info.NumPending == 0 && (info.NumAckPending == 1 || info.NumAckPending == 0 && r.result(resultDead) == 1)
+				return info.NumPending == 0 && info.NumAckPending == 0 && w.heldOf(0)+int(r.result(resultDead)) == 1
 			})
 			r.heartbeat()
 			r.stop()

@@ -16,6 +16,15 @@ import (
 // a leader election (4 to 9 s) or a reconnect.
 const lasting = 10 * time.Second
 
+const (
+	// calmAfter is how long there must have been no error before a success ends a
+	// condition: many workers do the same at a time, and some may succeed.
+	calmAfter = 5 * time.Second
+	// forgottenAfter is how long a condition is known without another error, where
+	// nothing is tried again: longer than between two retries of a report.
+	forgottenAfter = 3 * time.Minute
+)
+
 // conditions are what does not work at the moment, by what is being done. Whatever a
 // worker comes across ends up here: in the log once per change, and on the heartbeat
 // if it lasts. Its methods may be called from any number of goroutines.
@@ -26,34 +35,46 @@ type conditions struct {
 }
 
 type condition struct {
-	err   error
-	since time.Time
+	err         error
+	since, last time.Time // of the first error, and of err
 }
 
-// set says how it went: nil is well. Another error of the same thing is logged, and
-// does not begin anew.
+// set records how it went; nil is success. What can fail on one stream and succeed on
+// another must name the stream in doing. An error extends a condition of the same
+// name; a success ends it only calmAfter the last error.
 func (c *conditions) set(doing string, err error) {
+	now := time.Now()
 	c.mu.Lock()
 	was, known := c.active[doing]
-	if err == nil {
+	known = known && now.Sub(was.last) < forgottenAfter
+	ends := err == nil && known && now.Sub(was.last) >= calmAfter
+	switch {
+	case ends:
 		delete(c.active, doing)
-	} else {
-		now := condition{err, time.Now()}
+	case err != nil:
+		is := condition{err, now, now}
 		if known {
-			now.since = was.since
+			is.since = was.since
 		}
 		if c.active == nil {
 			c.active = map[string]condition{}
 		}
-		c.active[doing] = now
+		c.active[doing] = is
 	}
 	c.mu.Unlock()
 	switch {
 	case err != nil && (!known || err.Error() != was.err.Error()):
 		c.log.Warn().Err(err).Str("doing", doing).Msg("failing")
-	case err == nil && known:
+	case ends:
 		c.log.Info().Str("doing", doing).Dur("failed_for_ms", time.Since(was.since)).Msg("works again")
 	}
+}
+
+// forget drops what is not done any more.
+func (c *conditions) forget(doing string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.active, doing)
 }
 
 // keep forgets what begins with prefix and is about none of these streams: the others
@@ -73,7 +94,7 @@ func (c *conditions) check(now time.Time) error {
 	defer c.mu.Unlock()
 	var errs []error
 	for _, doing := range slices.Sorted(maps.Keys(c.active)) {
-		if failing := c.active[doing]; now.Sub(failing.since) >= lasting {
+		if failing := c.active[doing]; now.Sub(failing.since) >= lasting && now.Sub(failing.last) < forgottenAfter {
 			errs = append(errs, fmt.Errorf("%s fails: %w", doing, failing.err))
 		}
 	}

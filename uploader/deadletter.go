@@ -42,7 +42,8 @@ func (u *Uploader) ruleOf(class, stream string) strikes.Rule {
 		return strikes.Rule{Strikes: enough, Always: true}
 	case classIncomplete: // a server that comes back may bring the chunk back
 		return strikes.Rule{Strikes: enough, Always: true, Age: u.longEnough}
-	case objstore.ClassRefused: // for what it is, since the same of others is not
+	case objstore.ClassRefused, // for what it is, since the same of others is not
+		objstore.ClassDigest: // something changes it on its way, each time
 		rule := strikes.Rule{Strikes: enough, Others: true, ControlAge: u.longEnough}
 		if _, full := u.blocked.Load(stream); full { // by this report, perhaps
 			rule.ControlAge = u.blockedEnough
@@ -58,7 +59,7 @@ func (u *Uploader) ruleOf(class, stream string) strikes.Rule {
 // hopeless reports whether a report that was not stored never will be. Where no other
 // report is evidence, a control object is tried in the place of the part that failed.
 func (u *Uploader) hopeless(ctx context.Context, v verdict, meta *jetstream.MsgMetadata) bool {
-	part := cmp.Or(v.part, crash.RawCrashName) // the last that is put: with it, all of a report is stored
+	part := partOf(v)
 	rule, report := u.ruleOf(v.class, meta.Stream), reportOf(meta)
 	answered := v.class != objstore.ClassTimeout && v.class != objstore.ClassUnreachable
 	if rule.Others && answered && u.strikes.NeedsControl(report, part, time.Now()) {
@@ -68,6 +69,10 @@ func (u *Uploader) hopeless(ctx context.Context, v verdict, meta *jetstream.MsgM
 	}
 	return u.strikes.Failed(report, part, rule, time.Now())
 }
+
+// partOf returns the part that a report failed by, or else the last that is put: with it,
+// all of a report is stored.
+func partOf(v verdict) string { return cmp.Or(v.part, crash.RawCrashName) }
 
 func reportOf(meta *jetstream.MsgMetadata) strikes.Report {
 	return strikes.Report{Stream: meta.Stream, Sequence: meta.Sequence.Stream, Stored: meta.Timestamp.UnixNano()}
@@ -89,7 +94,7 @@ func (u *Uploader) bury(ctx context.Context, d *delivery, v verdict) verdict {
 		Damaged:   v.class == classDamaged,
 	})
 	if ctx.Err() == nil {
-		u.conditions.set("writing dead letters", err)
+		u.conditions.set("writing dead letters of "+d.meta.Stream, err)
 	}
 	switch {
 	case err != nil && ctx.Err() != nil:

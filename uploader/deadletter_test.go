@@ -46,6 +46,9 @@ func (r *running) result(name string) float64 {
 	return testutil.ToFloat64(r.metrics.reports.WithLabelValues(name))
 }
 
+// failures counts the attempts that failed.
+func (r *running) failures() float64 { return r.result(resultRetried) + r.result(resultHeld) }
+
 // What can never be stored is a dead letter, whole and with its cause, and neither
 // holds others up nor keeps them from being trimmed.
 func TestDeadLetters(t *testing.T) {
@@ -151,7 +154,7 @@ func TestMissingChunkIsWaitedFor(t *testing.T) {
 	unlisted.Header.Set(queue.HeaderManifest, strings.Replace(unlisted.Header.Get(queue.HeaderManifest), `"parts"`, `"chunks":[1000],"parts"`, 1))
 	w.send(0, unlisted)
 	r := w.run(nil)
-	await(t, "many attempts", func() bool { return r.result(resultRetried) > 2*enough })
+	await(t, "many attempts", func() bool { return r.failures() > 2*enough })
 	if n := len(w.deadLetters()); n != 0 {
 		t.Errorf("%d dead letters", n)
 	}
@@ -169,7 +172,7 @@ func TestRefusedWithoutOthers(t *testing.T) {
 		return func(u *Uploader) { u.longEnough, u.strikes.ControlEvery = longEnough, 0 }
 	}
 	r := w.run(controls(time.Hour))
-	await(t, "many attempts", func() bool { return r.result(resultRetried) > 2*enough })
+	await(t, "many attempts", func() bool { return r.failures() > 2*enough })
 	r.stop()
 	if n := len(w.deadLetters()); n != 0 {
 		t.Errorf("%d dead letters at once", n)
@@ -256,7 +259,7 @@ func TestPartialOutagesMakeNoDeadLetters(t *testing.T) {
 			r := w.run(nil)
 			await(t, "many attempts", func() bool {
 				reports = append(reports, w.publish(0, 1)...)
-				return r.result(resultRetried) > 2*enough
+				return r.failures() > 2*enough
 			})
 			f.onKey(nil)
 			await(t, "all is stored", func() bool { return w.drained(0) })
@@ -325,7 +328,7 @@ func TestRestlessStoreMakesNoDeadLetters(t *testing.T) {
 		return &no
 	})
 	r := w.run(nil)
-	await(t, "many attempts", func() bool { return r.result(resultRetried) > 3*enough })
+	await(t, "many attempts", func() bool { return r.failures() > 3*enough })
 	if n := len(w.deadLetters()); n != 0 {
 		t.Errorf("%d dead letters", n)
 	}
@@ -352,7 +355,7 @@ func TestDeadLetterWithoutAStream(t *testing.T) {
 	_, err := w.js.CreateStream(t.Context(), queue.DeadLetterConfig(w.cfg.NATS))
 	must(t, err)
 	await(t, "it is a dead letter", func() bool { return w.drained(0) && len(w.deadLetters()) == 1 })
-	if n := w.heldReports(); n != 0 {
+	if n := w.heldOf(0); n != 0 {
 		t.Errorf("%d reports are held, though few failed", n)
 	}
 	w.checkStored(good)

@@ -3,6 +3,7 @@ package uploader
 import (
 	"bytes"
 	"context"
+	"errors"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -198,6 +199,7 @@ func (w *world) run(change func(*Uploader)) *running {
 	ctx, end := context.WithCancel(w.tb.Context())
 	u, err := Listen(ctx, w.cfg, zerolog.New(zerolog.NewTestWriter(w.tb)))
 	must(w.tb, err)
+	u.heldFor = 200 * time.Millisecond // as soon as others are retried
 	if change != nil {
 		change(u)
 	}
@@ -273,9 +275,27 @@ func (w *world) consumer(p int) *jetstream.ConsumerInfo {
 	return c.CachedInfo()
 }
 
-// drained tells whether partition p holds nothing that is not acknowledged. What was
-// just published the consumer's numbers may not count yet.
+// drained reports whether partition p holds nothing that is not acknowledged, and
+// nothing of it is held.
 func (w *world) drained(p int) bool {
+	w.tb.Helper()
+	return w.acknowledged(p) && w.heldOf(p) == 0
+}
+
+// heldOf counts the held reports of partition p.
+func (w *world) heldOf(p int) int {
+	w.tb.Helper()
+	all, err := queue.HeldReports(w.tb.Context(), w.js, queue.StreamName(p))
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		return 0
+	}
+	must(w.tb, err)
+	return len(all)
+}
+
+// acknowledged reports whether partition p holds nothing that is not acknowledged. What
+// was just published the consumer's numbers may not count yet.
+func (w *world) acknowledged(p int) bool {
 	w.tb.Helper()
 	info := w.consumer(p)
 	if info.NumPending > 0 || info.NumAckPending > 0 {

@@ -33,14 +33,6 @@ func newSmallWorld(tb testing.TB) *world {
 // holdFor has held reports retried after so long.
 func holdFor(d time.Duration) func(*Uploader) { return func(u *Uploader) { u.heldFor = d } }
 
-// heldReports counts the reports that are held.
-func (w *world) heldReports() int {
-	w.tb.Helper()
-	all, err := queue.HeldReports(w.tb.Context(), w.js, queue.StreamName(0))
-	must(w.tb, err)
-	return len(all)
-}
-
 // poison refuses the dumps of some reports.
 type poison struct {
 	mu   sync.Mutex
@@ -95,7 +87,7 @@ func TestRefusedReportsHoldNoOthersUp(t *testing.T) {
 	good := w.publish(0, smallQuota/2)
 	r := w.run(holdFor(300 * time.Millisecond))
 	await(t, "the others are stored", func() bool { return w.bucketHas(good) })
-	if n := w.heldReports(); n < smallQuota/2 {
+	if n := w.heldOf(0); n < smallQuota/2 {
 		t.Errorf("%d reports are held, want a third of %d or more", n, len(refused))
 	}
 	await(t, "what they prove makes dead letters of refused ones", func() bool {
@@ -103,7 +95,7 @@ func TestRefusedReportsHoldNoOthersUp(t *testing.T) {
 		return len(w.deadLetters()) > 3
 	})
 	await(t, "all others are stored", func() bool { return w.bucketHas(good) })
-	if n := float64(w.heldReports()) + r.result(resultDead) + float64(w.consumer(0).NumAckPending); n < float64(len(refused)) {
+	if n := float64(w.heldOf(0)) + r.result(resultDead) + float64(w.consumer(0).NumAckPending); n < float64(len(refused)) {
 		t.Errorf("%v reports are held, dead letters or unacknowledged, want %d", n, len(refused))
 	}
 }
@@ -120,9 +112,9 @@ func TestNewerFormatHoldsNoOthersUp(t *testing.T) {
 	}
 	good := w.publish(0, smallQuota/2)
 	r := w.run(holdFor(time.Hour))
-	await(t, "the others are stored", func() bool { return w.drained(0) })
+	await(t, "the others are stored", func() bool { return w.acknowledged(0) })
 	w.checkStored(good)
-	if n := w.heldReports(); n != heldAlarm+smallQuota {
+	if n := w.heldOf(0); n != heldAlarm+smallQuota {
 		t.Errorf("%d reports are held, want %d", n, heldAlarm+smallQuota)
 	}
 	await(t, "the metric says so", func() bool { return testutil.ToFloat64(r.metrics.held) == heldAlarm+smallQuota })
@@ -179,10 +171,10 @@ func TestHeldReportsAreStored(t *testing.T) {
 	large, _ := w.publishChunked()
 	reports = append(reports, large)
 	r := w.run(holdFor(100 * time.Millisecond))
-	await(t, "some are held", func() bool { return w.heldReports() > smallQuota/2 })
+	await(t, "some are held", func() bool { return w.heldOf(0) > smallQuota/2 })
 
 	f.onKey(nil)
-	await(t, "all are stored", func() bool { return w.drained(0) && w.heldReports() == 0 })
+	await(t, "all are stored", func() bool { return w.drained(0) && w.heldOf(0) == 0 })
 	r.stop()
 	w.checkStored(reports)
 	if n := len(w.deadLetters()); n != 0 {
@@ -202,7 +194,7 @@ func TestOutageHoldsNothing(t *testing.T) {
 	f.onKey(nil)
 	await(t, "all are stored", func() bool { return w.drained(0) })
 	w.checkStored(reports)
-	if n := w.heldReports(); n != 0 {
+	if n := w.heldOf(0); n != 0 {
 		t.Errorf("%d reports are held", n)
 	}
 }
@@ -252,7 +244,7 @@ func TestHeldReportIsGone(t *testing.T) {
 	msg.Header.Set(queue.HeaderFormat, strconv.Itoa(queue.Format+1))
 	w.send(0, msg)
 	r := w.run(holdFor(100 * time.Millisecond))
-	await(t, "it is held", func() bool { return w.heldReports() == 1 })
+	await(t, "it is held", func() bool { return w.heldOf(0) == 1 })
 	s, err := w.js.Stream(t.Context(), queue.StreamName(0))
 	must(t, err)
 	must(t, s.Purge(t.Context()))
@@ -263,12 +255,12 @@ func TestHeldReportIsGone(t *testing.T) {
 		must(t, err)
 		return info.Delivered.Consumer > 3*enough
 	})
-	if w.heldReports() != 1 {
+	if w.heldOf(0) != 1 {
 		t.Error("it is forgotten before long")
 	}
 	r.stop()
 	w.run(func(u *Uploader) { u.heldFor, u.longEnough = 100*time.Millisecond, 0 })
-	await(t, "it is forgotten", func() bool { return w.heldReports() == 0 })
+	await(t, "it is forgotten", func() bool { return w.heldOf(0) == 0 })
 }
 
 // A consumer that refuses every pull is seen.

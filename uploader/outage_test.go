@@ -46,7 +46,7 @@ func TestBucketGoesAwayWithinAReport(t *testing.T) {
 	r := w.run(nil)
 	report := w.publish(0, 1)[0]
 	await(t, "the report has failed", func() bool {
-		return testutil.ToFloat64(r.metrics.reports.WithLabelValues(resultRetried)) >= 1
+		return r.failures() >= 1
 	})
 	if w.drained(0) {
 		t.Error("the report is acknowledged without its raw_crash")

@@ -28,6 +28,14 @@ type delivery struct {
 	meta   jetstream.MsgMetadata // of the ready message
 }
 
+// from returns the stream whose consumer handed it out.
+func (d *delivery) from() string {
+	if d.held {
+		return queue.HeldStream
+	}
+	return d.meta.Stream
+}
+
 // deliveryOf returns what a consumer of a stream of reports has handed out.
 func deliveryOf(msg jetstream.Msg) *delivery {
 	d := &delivery{msg: msg, header: msg.Headers(), body: msg.Data()}
@@ -50,6 +58,7 @@ type verdict struct {
 	part    string        // that could not be put
 	objects int           // how many were put
 	bytes   int64         // their sizes together
+	took    time.Duration // the attempt
 }
 
 // process is the whole life of a report in this tier.
@@ -184,7 +193,7 @@ func (u *Uploader) put(ctx context.Context, o layout.Object) error {
 	u.metrics.putSeconds.Observe(time.Since(start).Seconds())
 	if err != nil {
 		u.metrics.puts.WithLabelValues(putFailed).Inc()
-		u.tell(objstore.Class(err))
+		u.breaker.Failed()
 		return err
 	}
 	u.strikes.Stored(o.Part.Name, start)
@@ -193,19 +202,25 @@ func (u *Uploader) put(ctx context.Context, o layout.Object) error {
 	return nil
 }
 
+// confirmed reports whether the queue confirms what settle tells it: whatever takes a
+// report out of the queue.
+func (v verdict) confirmed() bool {
+	return v.result == resultStored || v.result == resultDead || v.aside
+}
+
 // settle tells the queue how it went, and is the only function that does. After
-// an error the report comes again, at the latest when its ack wait is over.
+// an error the report is redelivered, at the latest when its ack wait is over.
 func (u *Uploader) settle(ctx context.Context, msg jetstream.Msg, v verdict) error {
 	switch {
-	case v.result == resultStored || v.aside:
+	case v.result == resultDead:
+		return u.terminate(ctx, msg, v.class)
+	case v.confirmed():
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), ackTimeout)
 		defer cancel()
 		if err := msg.DoubleAck(ctx); err != nil {
 			return fmt.Errorf("acknowledging: %w", err)
 		}
 		return nil
-	case v.result == resultDead:
-		return u.terminate(ctx, msg, v.class)
 	case v.result == resultRetried || v.result == resultHeld:
 		if err := msg.NakWithDelay(v.after); err != nil {
 			return fmt.Errorf("handing back: %w", err)

@@ -84,8 +84,8 @@ func TestHoldsWhatIsForANewerRelease(t *testing.T) {
 	w.send(0, newer)
 	good := w.publish(0, 3)
 
-	r := w.run(nil)
-	await(t, "all but one are stored", func() bool { return w.drained(0) && r.result(resultHeld) == 1 })
+	r := w.run(holdFor(time.Hour))
+	await(t, "all but one are stored", func() bool { return w.acknowledged(0) && r.result(resultHeld) == 1 })
 	w.checkStored(good)
 	if n := testutil.ToFloat64(r.metrics.errors.WithLabelValues(classVersion)); n != 1 {
 		t.Errorf("%v errors counted as %s, want 1", n, classVersion)

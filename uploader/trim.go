@@ -3,6 +3,7 @@ package uploader
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math"
 	"time"
 
@@ -25,12 +26,34 @@ const (
 // trimOf is the condition of a stream that is being trimmed.
 const trimOf = "trimming "
 
+// makingRoom is the condition of a stream that is short of room.
+const makingRoom = "making room in "
+
+// unwatched is how long a trimmer may remove nothing of what is acknowledged, since it
+// has not watched the stream for long enough (trim.Staleness).
+const unwatched = 2 * trim.Staleness
+
 // trimming is a stream that is being trimmed.
 type trimming struct {
 	*trim.Trimmer
 
 	stream trim.Stream
-	said   string // the last trouble that was logged
+	began  time.Time
+}
+
+// pinned returns an error when the stream is short of room and nothing of it can be
+// trimmed.
+func (s *trimming) pinned(r trim.Result) error {
+	v := &r.View
+	switch {
+	case !r.Pressed || r.Trimmed > 0:
+		return nil
+	case v.Floor >= v.First && time.Since(s.began) < unwatched:
+		return nil
+	case v.FloorOf == queue.HeldStream:
+		return fmt.Errorf("nothing can be trimmed: a held report follows message %d, and the eleven minutes before it stay", v.Floor)
+	}
+	return fmt.Errorf("nothing can be trimmed: consumer %s has acknowledged up to message %d, and the eleven minutes before it stay", v.FloorOf, v.Floor)
 }
 
 // trim removes from every partition what nobody needs any more, until ctx ends.
@@ -42,14 +65,15 @@ func (u *Uploader) trim(ctx context.Context) {
 		for _, p := range *u.partitions.Load() {
 			name := queue.StreamName(p)
 			if streams[name] == nil {
-				streams[name] = &trimming{Trimmer: trim.New(u.cfg.ReplayWindow), stream: u.streamOf(p)}
+				streams[name] = &trimming{Trimmer: trim.New(u.cfg.ReplayWindow), stream: u.streamOf(p), began: time.Now()}
 			}
 		}
 		for name, s := range streams { // those too that the last survey did not find
 			again, err := u.trimOne(ctx, name, s)
 			if errors.Is(err, jetstream.ErrStreamNotFound) {
 				u.metrics.forget(name)
-				u.conditions.set(trimOf+name, nil)
+				u.conditions.forget(trimOf + name)
+				u.conditions.forget(makingRoom + name)
 				delete(streams, name)
 			}
 			if again {
@@ -79,30 +103,23 @@ func (u *Uploader) trimOne(ctx context.Context, name string, s *trimming) (again
 	if r.View.FloorOf != "" {
 		u.metrics.show(name, r)
 	}
-	if err == nil && r.Pressed && r.Trimmed == 0 {
+	u.conditions.set(trimOf+name, err)
+	if err != nil {
+		u.blocked.Delete(name)
+		u.metrics.errors.WithLabelValues(classQueue).Inc()
+		return false, err
+	}
+	u.conditions.set(makingRoom+name, s.pinned(r))
+	if r.Pressed && r.Trimmed == 0 {
 		u.blocked.Store(name, true)
 	} else {
 		u.blocked.Delete(name)
 	}
-	u.conditions.set(trimOf+name, err)
-	log := u.log.With().Str("stream", name).Logger()
-	trouble := ""
-	switch {
-	case err != nil:
-		u.metrics.errors.WithLabelValues(classQueue).Inc()
-	case r.Trimmed > 0:
+	if r.Trimmed > 0 {
 		u.metrics.trimmed.Add(float64(r.Trimmed))
-		log.Info().Uint64("messages", r.Trimmed).Uint64("up_to", r.UpTo).Bool("short_of_room", r.Pressed).Msg("trimmed")
-	case r.Pressed:
-		if trouble = "behind: " + r.View.FloorOf; trouble != s.said {
-			log.Warn().Str("consumer", r.View.FloorOf).Uint64("acknowledged_up_to", r.View.Floor).Uint64("last", r.View.Last).
-				Msg("the stream is short of room, and nothing may go that this consumer has not acknowledged, or that is newer than eleven minutes")
-		}
+		u.log.Info().Str("stream", name).Uint64("messages", r.Trimmed).Uint64("up_to", r.UpTo).Bool("short_of_room", r.Pressed).Msg("trimmed")
 	}
-	if trouble != "" || !r.Pressed { // what is said once holds until there is room
-		s.said = trouble
-	}
-	return r.Pressed && r.Trimmed > 0, err
+	return r.Pressed && r.Trimmed > 0, nil
 }
 
 // show sets a stream's gauges.
@@ -113,6 +130,9 @@ func (m *metrics) show(stream string, r trim.Result) {
 	oldest := 0.0
 	if v.Pending != nil {
 		oldest = max(0, v.Server.Sub(v.Pending.Time).Seconds())
+	}
+	if !v.Held.IsZero() {
+		oldest = max(oldest, v.Server.Sub(v.Held).Seconds())
 	}
 	m.oldest.WithLabelValues(stream).Set(oldest)
 	switch {

@@ -73,14 +73,15 @@ type Uploader struct {
 	// trimEvery and streamOf are trimEvery and jetStreamOf, but in tests.
 	trimEvery time.Duration
 	streamOf  func(p int) trim.Stream
-	// longEnough, blockedEnough and heldFor are longEnough, blockedEnough and heldFor, but
-	// in tests.
-	longEnough, blockedEnough, heldFor time.Duration
+	// These are the constants of their names, but in tests.
+	longEnough, blockedEnough, heldFor, heldTooLong time.Duration
 
 	memory     *semaphore.Weighted // for reports in chunks, bytes
 	breaker    *breaker.Breaker
 	strikes    strikes.Counter
 	quotas     quotas
+	controls   controls
+	clearing   sync.Mutex   // held while a report that failed quickly waits for the breaker
 	held       atomic.Int64 // reports, as the last survey found; heldUnknown when it did not
 	references aside        // the stream of held reports
 	letters    aside        // the stream of dead letters
@@ -130,6 +131,7 @@ func newUploader(ctx context.Context, cfg Config, log zerolog.Logger) (*Uploader
 		longEnough:      longEnough,
 		blockedEnough:   blockedEnough,
 		heldFor:         heldFor,
+		heldTooLong:     heldTooLong,
 		conditions:      conditions{log: log},
 		memory:          semaphore.NewWeighted(int64(cfg.MemoryBudget)),
 	}

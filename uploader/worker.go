@@ -61,7 +61,7 @@ func (u *Uploader) handle(ctx context.Context, d *delivery) verdict {
 	start := time.Now()
 	letGo := queue.Keep(d.msg, u.inProgressEvery)
 	v := u.attempt(ctx, d)
-	letGo()
+	v.took = time.Since(start)
 	switch {
 	case v.result == resultHeld:
 		v.after = u.heldFor
@@ -69,15 +69,18 @@ func (u *Uploader) handle(ctx context.Context, d *delivery) verdict {
 	case ctx.Err() != nil: // not the store's fault, so another uploader may have it at once
 		v.class, v.err = classGrace, errors.Join(context.Cause(ctx), v.err)
 	case d.held:
-		v.result, v.after = resultHeld, u.heldFor
+		v.result, v.after = resultHeld, u.heldAgain(d)
 	default:
 		v.after = backoff(int(d.meta.NumDelivered), u.cfg.RetryMin, u.cfg.RetryMax)
 	}
-	if u.setAside(ctx, d, &v) {
+	if u.setAside(ctx, d, v) {
 		v = u.hold(ctx, d, v)
 	}
+	letGo()
 	err := u.settle(ctx, d.msg, v)
-	u.conditions.set("acknowledging", err)
+	if err != nil || v.confirmed() {
+		u.conditions.set("acknowledging to "+d.from(), err)
+	}
 	if err != nil {
 		v = v.retry(classQueue, errors.Join(v.err, err))
 	}
@@ -98,6 +101,9 @@ func (u *Uploader) attempt(ctx context.Context, d *delivery) (v verdict) {
 		defer func() { u.tried(v) }()
 	}
 	v = guarded(verdict{}, func() verdict { return u.process(ctx, d.meta.Stream, d.header, d.body) })
+	if v.class == objstore.ClassSlowDown && !d.held { // a held one alone says nothing about the rest
+		u.breaker.TooMuch()
+	}
 	if trial && v.part != "" { // which says more about the bucket than about the report
 		return v
 	}

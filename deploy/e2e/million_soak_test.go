@@ -34,8 +34,9 @@ const (
 	// mostAhead is how many reports may be promised and not yet in the bucket.
 	mostAhead = 50_000
 	// drainStall is how long nothing may come into the bucket at the end before what is
-	// missing counts as lost.
-	drainStall = 2 * time.Minute
+	// missing counts as lost: longer than the retries of a held report, a minute apart,
+	// take to make it a dead letter.
+	drainStall = 4 * time.Minute
 	// drainPosts is how many seconds lie between two posts meanwhile.
 	drainPosts = 5
 	// Dumps have from leastDump to mostDump bytes.

@@ -62,18 +62,22 @@ type Breaker struct {
 	seeking bool          // somebody is inside to find something to try
 	excuse  bool          // a trial went well although the probe was refused
 	good    int           // how often something went well since the last probe
+	failed  int           // how often something failed
+	begun   int           // what failed was when the last probe began
+	probed  int           // how many of failed the verdicts are about
 	closed  chan struct{} // holds an element when a trial closed the breaker
 	limit   float64       // how many may be inside
 	target  float64       // up to here limit grows fast
 	cut     time.Time     // when limit was last lowered
-	changed chan struct{} // closed, and replaced, when somebody may enter
+	changed chan struct{} // closed, and replaced, when somebody may enter, or Cleared may know more
+	stopped chan struct{} // closed when Run has ended
 }
 
 // New returns a closed breaker that lets Most inside.
 func New(cfg Config) *Breaker {
 	return &Breaker{
 		cfg: cfg, suspect: make(chan struct{}, 1), closed: make(chan struct{}, 1),
-		limit: float64(cfg.Most), target: float64(cfg.Most), changed: make(chan struct{}),
+		limit: float64(cfg.Most), target: float64(cfg.Most), changed: make(chan struct{}), stopped: make(chan struct{}),
 	}
 }
 
@@ -81,8 +85,10 @@ func New(cfg Config) *Breaker {
 // that fails again and again must not keep the others waiting for probes.
 const calm = time.Second
 
-// Run probes the store whenever there is a reason to, until ctx ends.
+// Run probes the store whenever there is a reason to, until ctx ends. It must be called
+// only once.
 func (b *Breaker) Run(ctx context.Context) {
+	defer close(b.stopped)
 	for {
 		select {
 		case <-b.suspect:
@@ -127,7 +133,7 @@ func (b *Breaker) pause(ctx context.Context) (open bool) {
 func (b *Breaker) begin() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.probing = true
+	b.probing, b.begun = true, b.failed
 }
 
 // judge is the verdict of a probe.
@@ -145,7 +151,7 @@ func (b *Breaker) judge(err error) {
 		b.granted = b.half && !b.trying
 	case Excused, Trial: // closed
 	}
-	b.good, b.probing = 0, false
+	b.good, b.probing, b.probed = 0, false, max(b.probed, b.begun)
 	select {
 	case <-b.closed: // by a trial during the probe
 	default:
@@ -172,6 +178,7 @@ func (b *Breaker) verdict(err error) Verdict {
 // too. The caller holds mu.
 func (b *Breaker) close() {
 	b.why, b.half, b.granted, b.limit = nil, false, false, 1
+	b.probed = b.failed
 	b.wake()
 }
 
@@ -244,13 +251,42 @@ func (b *Breaker) Succeeded() {
 // Failed says that something did not go well inside, perhaps for the store's
 // sake: a probe will tell. While the breaker is open, probes run anyway.
 func (b *Breaker) Failed() {
-	if b.Err() != nil {
+	b.mu.Lock()
+	b.failed++
+	open := b.why != nil
+	b.mu.Unlock()
+	if open {
 		return
 	}
 	select {
 	case b.suspect <- struct{}{}:
 	default: // there is a suspicion already
 	}
+}
+
+// Cleared waits for the verdict of a probe that began after every failure so far, and
+// reports whether the breaker is closed: none of them opened it. It takes a second or so,
+// and as long as a probe. It reports false when ctx or Run ends first.
+func (b *Breaker) Cleared(ctx context.Context) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for failed := b.failed; b.why == nil; {
+		if b.probed >= failed {
+			return true
+		}
+		changed := b.changed
+		b.mu.Unlock()
+		select {
+		case <-changed:
+		case <-b.stopped:
+		case <-ctx.Done():
+		}
+		b.mu.Lock()
+		if changed == b.changed { // it was the end
+			return false
+		}
+	}
+	return false
 }
 
 // cutEvery is the least time between two cuts: those who are inside together hear

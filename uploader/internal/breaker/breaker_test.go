@@ -222,3 +222,73 @@ func TestEnterEndsWithItsContext(t *testing.T) {
 		}
 	})
 }
+
+// Cleared waits for a probe that began after the failure, and for no longer than the
+// breaker runs.
+func TestClearedAwaitsTheVerdict(t *testing.T) {
+	t.Parallel()
+	for name, err := range map[string]error{"well": nil, "away": errAway, "refused": errRefused} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				s := open(t, 4)
+				if !s.Cleared(t.Context()) {
+					t.Error("not cleared before anything failed")
+				}
+				s.slow = 3 * time.Second
+				s.Failed()
+				pass(time.Second)
+				s.mu.Lock()
+				s.err = err
+				s.mu.Unlock()
+				s.Failed() // during a probe that began before
+				start := time.Now()
+				if got := s.Cleared(t.Context()); got != (err == nil) {
+					t.Errorf("cleared is %v", got)
+				}
+				if took := time.Since(start); err == nil && took < 5*time.Second {
+					t.Errorf("it took %v, less than two probes", took)
+				}
+			})
+		})
+	}
+}
+
+// Neither a failure within an outage, nor the end of ctx or of Run, keeps Cleared waiting.
+func TestClearedEnds(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := open(t, 4)
+		s.mu.Lock()
+		s.err = errAway
+		s.mu.Unlock()
+		s.Failed()
+		pass(time.Second)
+		s.mu.Lock()
+		s.err, s.slow = nil, 3*time.Second
+		s.mu.Unlock()
+		pass(5 * time.Second) // within the probe that finds it well
+		s.Failed()
+		pass(10 * time.Second)
+		if !s.Cleared(t.Context()) {
+			t.Error("not cleared after the outage")
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		s.mu.Lock()
+		s.slow = time.Hour
+		s.mu.Unlock()
+		s.Failed()
+		if s.Cleared(ctx) {
+			t.Error("cleared without a verdict")
+		}
+	})
+	synctest.Test(t, func(t *testing.T) {
+		b := New(Config{Probe: func(context.Context) error { return nil }, Most: 1, Judged: func(Verdict, error) {}})
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		b.Failed()
+		b.Run(ctx)
+		b.Cleared(t.Context())
+	})
+}

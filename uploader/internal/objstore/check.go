@@ -12,7 +12,8 @@ import (
 )
 
 const (
-	// fresh is how long a PUT that was stored shows that the store is well.
+	// fresh is how long a report that was stored shows that the store is healthy. Its
+	// last object counts alone: a store may accept small ones and swallow dumps.
 	fresh = time.Minute
 	// probedWell and probedIll are how long Check goes by the last probe that it made.
 	probedWell, probedIll = 5 * time.Minute, 15 * time.Second
@@ -20,7 +21,7 @@ const (
 
 // evidence is what a store knows of its bucket without asking.
 type evidence struct {
-	stored, failed atomic.Int64 // when a Put last was; as time.Time's UnixNano
+	stored, failed atomic.Int64 // when a report, or a Put, last was; as time.Time's UnixNano
 	oddBucket      atomic.Bool  // that it was logged
 
 	probing chan struct{} // holds an element while nobody reads or writes the rest
@@ -34,19 +35,19 @@ func newEvidence() *evidence {
 	return e
 }
 
-// isFresh reports whether an object was stored within the last minute.
+// isFresh reports whether a report was stored within the last minute.
 func (e *evidence) isFresh() bool { return time.Since(time.Unix(0, e.stored.Load())) < fresh }
 
-// isUncontested reports whether an object was stored and none failed since.
+// isUncontested reports whether a report was stored and no Put failed since.
 func (e *evidence) isUncontested() bool {
 	return e.stored.Load() > e.failed.Load()
 }
 
 // Check returns nil when the bucket takes objects, as far as that can be told without
-// more permissions than Put needs: when a Put was stored within the last minute, when
+// more permissions than Put needs: when a report was stored within the last minute, when
 // the bucket answers a HEAD, or else, since a refused HEAD says nothing about PUTs, when
 // it takes a probe, at most one in five minutes. A refused probe is an error only if no
-// object was stored since the last one that failed.
+// report was stored since the last Put that failed.
 func (s *Store) Check(ctx context.Context) error {
 	if s.evidence.isFresh() {
 		return nil

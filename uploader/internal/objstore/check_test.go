@@ -7,6 +7,7 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"github.com/yagi-crash/yagi/pkg/crash"
 	"github.com/yagi-crash/yagi/uploader/internal/objstore"
 )
 
@@ -94,12 +95,20 @@ func TestCheckNeedsNoMoreThanPut(t *testing.T) {
 	if err := store.Check(t.Context()); err == nil {
 		t.Error("nothing was stored, HEAD and probe are refused, and all is well")
 	}
+	last := o
+	last.Part.Name = crash.RawCrashName
 	if err := store.Put(t.Context(), o); err != nil {
+		t.Fatal(err)
+	}
+	if err := store.Check(t.Context()); err == nil {
+		t.Error("a dump was stored and no report, HEAD and probe are refused, and all is well")
+	}
+	if err := store.Put(t.Context(), last); err != nil {
 		t.Fatal(err)
 	}
 	f.heard()
 	if err := store.Check(t.Context()); err != nil || len(f.heard()) > 0 {
-		t.Errorf("an object was just stored, and Check returned %v", err)
+		t.Errorf("a report was just stored, and Check returned %v", err)
 	}
 }
 

@@ -101,7 +101,9 @@ func (s *Store) Put(ctx context.Context, o layout.Object) error {
 	err := s.put(ctx, o)
 	switch {
 	case err == nil:
-		s.evidence.stored.Store(time.Now().UnixNano())
+		if o.Part.Name == crash.RawCrashName { // a whole report is
+			s.evidence.stored.Store(time.Now().UnixNano())
+		}
 		return nil
 	case ctx.Err() != nil:
 		return err

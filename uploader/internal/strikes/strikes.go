@@ -113,6 +113,16 @@ func (c *Counter) Failed(r Report, part string, rule Rule, now time.Time) (giveU
 	return n.strikes >= rule.Strikes && now.Sub(n.first) >= age
 }
 
+// Strikes returns how many failures of a report count, by the rule of the last one.
+func (c *Counter) Strikes(r Report) int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if n := c.counts[r]; n != nil {
+		return n.strikes
+	}
+	return 0
+}
+
 // refuted reports whether the store has accepted the like of the part since the last
 // strike.
 func (n *count) refuted() bool {

@@ -127,6 +127,7 @@ func (s *JetStream) askHeld(ctx context.Context, v *View, config json.RawMessage
 		if h.Sequence < v.First || h.Stored.Before(v.Created) { // of another stream of that name, or lost
 			continue
 		}
+		v.Held = h.Stored
 		if floor := h.Sequence - 1; floor < v.Floor {
 			v.Floor, v.FloorOf = floor, queue.HeldStream
 		}

@@ -56,6 +56,8 @@ type View struct {
 	Floor uint64
 	// FloorOf is the consumer that has that floor, the lowest, or queue.HeldStream.
 	FloorOf string
+	// Held is when the first report that is held was stored in the stream; zero: none is.
+	Held time.Time
 	// Idle is whether the consumers say that there is nothing above the floor
 	// that they wait for.
 	Idle bool
