@@ -20,8 +20,11 @@ const (
 	// calmAfter is how long there must have been no error before a success ends a
 	// condition: many workers do the same at a time, and some may succeed.
 	calmAfter = 5 * time.Second
-	// forgottenAfter is how long a condition is known without another error, where
-	// nothing is tried again: longer than between two retries of a report.
+	// onceFor is how long errors of a moment are known, where nothing is tried again:
+	// longer than between two surveys.
+	onceFor = 20 * time.Second
+	// forgottenAfter is the same for errors that have come back: longer than between two
+	// retries of a report.
 	forgottenAfter = 3 * time.Minute
 )
 
@@ -37,6 +40,15 @@ type conditions struct {
 type condition struct {
 	err         error
 	since, last time.Time // of the first error, and of err
+}
+
+// lasts reports whether the condition has lasted at the time now.
+func (c *condition) lasts(now time.Time) bool {
+	known := onceFor
+	if c.last.Sub(c.since) >= lasting {
+		known = forgottenAfter
+	}
+	return now.Sub(c.since) >= lasting && now.Sub(c.last) <= known
 }
 
 // set records how it went; nil is success. What can fail on one stream and succeed on
@@ -94,7 +106,7 @@ func (c *conditions) check(now time.Time) error {
 	defer c.mu.Unlock()
 	var errs []error
 	for _, doing := range slices.Sorted(maps.Keys(c.active)) {
-		if failing := c.active[doing]; now.Sub(failing.since) >= lasting && now.Sub(failing.last) < forgottenAfter {
+		if failing := c.active[doing]; failing.lasts(now) {
 			errs = append(errs, fmt.Errorf("%s fails: %w", doing, failing.err))
 		}
 	}
