@@ -123,7 +123,7 @@ func rleBomb(before string, blocks int) string {
 func TestWaitingReportsKeepNoDecoder(t *testing.T) {
 	q := startQueue(t)
 	proxy, proxyURL := proxied(t, q.url)
-	i := startIntake(t, proxyURL, "INTAKE_MEMORY_BUDGET=16MiB", "INTAKE_SPOOL_BUDGET=0", "INTAKE_MAX_BODY=8MiB")
+	i := startIntake(t, proxyURL, "INTAKE_MEMORY_BUDGET=16MiB", "INTAKE_SPOOL_BUDGET=0", "INTAKE_MAX_BODY=8MiB", "INTAKE_MAX_INFLATE_RATIO=10000")
 	crashID(t, i.post(t, report()))
 	head := strings.TrimSuffix(field("ProductName", "Firefox")+dump(crash.MinidumpName, ""), "\r\n")
 	bomb := rleBomb(head, 2)

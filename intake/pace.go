@@ -104,6 +104,8 @@ func (b *pacedBody) begin(r *http.Request, room func() bool) error {
 		return crash.Unavailable(err)
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return refuseSlow(errors.New("body did not begin"))
+	case errors.Is(err, io.EOF) && r.ContentLength <= 0: // Read tells what its framing lacks
+		return nil
 	case err != nil:
 		return crash.Malformed(crash.ReasonInvalidPayloadStructure, brokenOff(err))
 	}

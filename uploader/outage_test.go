@@ -236,6 +236,7 @@ func TestUnconfirmedIsNotDead(t *testing.T) {
 	defer u.admin.Close()
 	must(t, u.connect())
 	defer u.disconnect()
+	u.inspectAside(t.Context())
 	for range 2 {
 		u.handle(t.Context(), deliveryOf(&deafMsg{header: nats.Header{queue.HeaderFormat: {"none"}}, data: []byte("nobody reads this")}))
 	}

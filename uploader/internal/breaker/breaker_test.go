@@ -51,7 +51,10 @@ func open(t *testing.T, most int) *shop {
 }
 
 func (s *shop) probe(context.Context) error {
-	pass(s.slow)
+	s.mu.Lock()
+	slow := s.slow
+	s.mu.Unlock()
+	pass(slow)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.probes++
