@@ -110,7 +110,7 @@ func TestPinnedStreamIsSeen(t *testing.T) {
 	msg := message(t, newReport(t, "dump"))
 	msg.Header.Set(queue.HeaderFormat, strconv.Itoa(queue.Format+1))
 	w.send(0, msg)
-	w.update("STREAM.UPDATE.CRASHES_0", queue.StreamConfig(0, w.cfg.NATS), "max_bytes", strconv.FormatUint(w.state(0).Bytes+100, 10))
+	w.update("STREAM.UPDATE.CRASHES_0", w.live(0), "max_bytes", strconv.FormatUint(w.state(0).Bytes+100, 10))
 	r := w.run(func(u *Uploader) { u.heldFor, u.trimEvery = time.Hour, 100*time.Millisecond })
 	await(t, "it is named", func() bool {
 		err := r.conditions.check(time.Now().Add(lasting))

@@ -189,7 +189,7 @@ func TestRefusedWithoutRoom(t *testing.T) {
 	f := w.newFront()
 	report := w.publish(0, 1)[0]
 	f.onKey(only(report, &refusalOf{http.StatusBadRequest, "InvalidRequest"}))
-	w.update("STREAM.UPDATE.CRASHES_0", queue.StreamConfig(0, w.cfg.NATS), "max_bytes", strconv.FormatUint(w.state(0).Bytes+100, 10))
+	w.update("STREAM.UPDATE.CRASHES_0", w.live(0), "max_bytes", strconv.FormatUint(w.state(0).Bytes+100, 10))
 	w.run(func(u *Uploader) { u.strikes.ControlEvery, u.trimEvery, u.blockedEnough = 0, 100*time.Millisecond, 0 })
 	await(t, "the report is a dead letter", func() bool { return len(w.deadLetters()) == 1 })
 }

@@ -11,6 +11,14 @@ import (
 	"github.com/yagi-crash/yagi/pkg/queue"
 )
 
+// live returns the configuration that partition p's stream has, with what apply recorded.
+func (w *world) live(p int) jetstream.StreamConfig {
+	w.tb.Helper()
+	s, err := w.js.Stream(w.tb.Context(), queue.StreamName(p))
+	must(w.tb, err)
+	return s.CachedInfo().Config
+}
+
 // update has the server change a field of what a request names, as its own tools do.
 func (w *world) update(subject string, config any, field, value string) {
 	w.tb.Helper()

@@ -102,7 +102,9 @@ func TestRefusedReportsHoldNoOthersUp(t *testing.T) {
 	bad.only(few...)
 	good = append(good, refused[5:]...)
 	await(t, "what they prove makes dead letters of refused ones", func() bool {
-		good = append(good, w.publish(0, 1)...)
+		if w.bucketHas(good[len(good)-1:]) {
+			good = append(good, w.publish(0, 1)...)
+		}
 		return len(w.deadLetters()) > 3
 	})
 	await(t, "all others are stored", func() bool { return w.bucketHas(good) })
