@@ -57,7 +57,6 @@ func (s *submit) answer(r *http.Request, conn deadliner, send func(reply)) {
 		}
 	}()
 	body := s.pace.body(r.Body, conn, s.metrics.bytes)
-
 	verdict, err := s.receiver.receive(r, body)
 	a := replyTo(verdict, err)
 	took := time.Since(start)

@@ -37,7 +37,7 @@ type pacedBody struct {
 	ended bool // read to its end
 
 	read   atomic.Int64 // bytes
-	asked  atomic.Int64 // when the read in progress began, Unix nanoseconds; 0: there is none
+	asked  atomic.Int64 // when the read in progress began, Unix nanoseconds; 0: no read is
 	before atomic.Int64 // nanoseconds in earlier reads
 
 	mu          sync.Mutex // of the read deadline, while the body is read

@@ -72,8 +72,8 @@ func newSlots(c transport.Config) *slots {
 	return &slots{limit: c.Connections, patient: c.Reserve() * 3 / 4, held: map[*slot]struct{}{}}
 }
 
-// acquire waits for a slot, also for a client that hangs up. It has to be released. An
-// error means that there is none.
+// acquire waits at most slotWait for a slot, which must be released. Its errors are
+// errManyWait, and errNoneEnded, also when ctx ends.
 func (s *slots) acquire(ctx context.Context, body arrival) (*slot, error) {
 	slot := &slot{of: s, body: body}
 	s.mu.Lock()
@@ -90,7 +90,7 @@ func (s *slots) acquire(ctx context.Context, body arrival) (*slot, error) {
 	s.waiting = append(s.waiting, slot)
 	s.mu.Unlock()
 
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), slotWait)
+	ctx, cancel := context.WithTimeout(ctx, slotWait)
 	defer cancel()
 	again := time.NewTicker(displaceEvery)
 	defer again.Stop()

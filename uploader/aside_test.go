@@ -122,7 +122,7 @@ func TestReferencesThatAreGone(t *testing.T) {
 	w.apply(1)
 	await(t, "it is reached", func() bool { return !r.says("reaching held reports") })
 	r.stop()
-	w.acceptLostReferences() // by whoever comes after an uploader that knew more
+	w.acceptLostReferences() // by the uploader that follows one that knew more
 }
 
 // Streams of a release that held nothing are trimmed once apply has created the stream

@@ -99,7 +99,7 @@ func TestAcknowledgementsOfOneStreamFail(t *testing.T) {
 	case err == nil || !strings.Contains(err.Error(), queue.StreamName(1)):
 		t.Errorf("the heartbeat will say %v, want that acknowledging to %s fails", err, queue.StreamName(1))
 	case strings.Contains(err.Error(), queue.StreamName(0)):
-		t.Errorf("the heartbeat will say %v, though %s is well", err, queue.StreamName(0))
+		t.Errorf("the heartbeat will say %v, though %s is healthy", err, queue.StreamName(0))
 	}
 }
 

@@ -142,7 +142,7 @@ func (u *Uploader) hold(ctx context.Context, d *delivery, v verdict) verdict {
 	}
 	u.conditions.set("holding reports", err)
 	if err == nil {
-		v.result, v.aside, v.after = resultHeld, true, u.heldFor
+		v.result, v.aside, v.after = resultHeld, true, 0 // a new reference is due at once
 	}
 	return v
 }

@@ -57,7 +57,7 @@ type answering struct {
 
 // pull is how a consumer is asked.
 type pull struct {
-	wait   time.Duration // of the server; 0 is none
+	wait   time.Duration // of the server; 0: it does not wait
 	second bool          // an earlier one was not answered
 }
 

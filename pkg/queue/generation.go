@@ -36,7 +36,7 @@ func generationOf(held *StreamInfo) string {
 	return generation
 }
 
-// metadataOf reads the metadata of a stream; nil when there is none.
+// metadataOf reads the metadata of a stream; nil when it has no metadata.
 func metadataOf(config json.RawMessage) map[string]string {
 	var fields struct {
 		Metadata map[string]string `json:"metadata"`

@@ -32,7 +32,7 @@ func Inspect(ctx context.Context, js jetstream.JetStream, p int, cfg Config) (fo
 }
 
 // InspectDeadLetters returns how the stream of dead letters differs from the wanted
-// one. The error wraps jetstream.ErrStreamNotFound when there is none.
+// one. The error wraps jetstream.ErrStreamNotFound when the stream is missing.
 func InspectDeadLetters(ctx context.Context, js jetstream.JetStream, cfg Config) ([]Difference, error) {
 	info, err := askStream(ctx, js, DeadLetterStream, "")
 	if err != nil {

@@ -185,16 +185,16 @@ func (s *Status) readHeld(ctx context.Context, js jetstream.JetStream, cfg queue
 	}
 	state := stream.CachedInfo().State
 	s.Held.Reports = &state.Msgs
-	whole, err := queue.InspectHeld(ctx, js, cfg)
-	if errors.Is(err, jetstream.ErrConsumerNotFound) {
-		whole.Differences, err = append(whole.Differences, queue.Difference{
+	var consumer Consumer
+	if _, err := consumer.read(ctx, js, found.Name, queue.HeldConsumerConfig()); err != nil {
+		return fmt.Errorf("the consumer of %s: %w", found.Name, because(ctx, err))
+	}
+	if consumer.State == Missing {
+		consumer.Differences = differences([]queue.Difference{{
 			On: "consumer " + queue.Consumer + " of " + found.Name, Field: "state", Live: "missing", Want: "present", Unsafe: true,
-		}), nil
+		}})
 	}
-	if err != nil {
-		return because(ctx, err)
-	}
-	s.Held.Stream.Differences = differences(whole.Differences)
+	s.Held.Stream.Differences = append(s.Held.Stream.Differences, consumer.Differences...)
 	if state.Msgs == 0 {
 		return nil
 	}

@@ -20,9 +20,9 @@ var ErrEvicted = errors.New("the connection was evicted")
 
 // AwaitBody waits for the first bytes of the body of the request whose head was read.
 // Until then the connection may be evicted, for it costs a client nothing to announce a
-// body. It is called after Body, and before the body is read; a length
-// of 0 or less means unknown. Its errors are ErrEvicted, that of the deadline, and TCP's; where a
-// body of unknown length ends is for Read to say.
+// body. It is called after Body, and before the body is read; a length of 0 or less
+// means unknown. Its errors are ErrEvicted, that of the deadline, and TCP's; where a body
+// of unknown length ends is for Read to say.
 func (c *Conn) AwaitBody(length int64, deadline time.Time) error {
 	if c == nil || c.hasBegun(length) {
 		return nil

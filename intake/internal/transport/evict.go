@@ -2,6 +2,7 @@ package transport
 
 import (
 	"cmp"
+	"slices"
 	"time"
 )
 
@@ -51,6 +52,12 @@ func (l *Listener) victim(reserved bool) *Conn {
 		return kept
 	}
 	return nil
+}
+
+// anyWaiting reports whether a connection has no request in progress. The caller holds
+// the lock.
+func (l *Listener) anyWaiting() bool {
+	return slices.ContainsFunc(l.waiting[:], func(s list) bool { return s.n > 0 })
 }
 
 // lasted reports whether a connection, which may be nil, has been in its state for d. The

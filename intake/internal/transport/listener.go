@@ -42,7 +42,7 @@ func (c Config) Reserve() int { return c.Connections/10 + 64 }
 // Listener is a limit listener of TCP connections. When it is full, a newcomer evicts
 // the connection that has been idle or unfinished (its head or body has not come) the
 // longest, but none that has a request in progress. One from which there is something
-// to read is passed over if there are others.
+// to read is skipped unless all have something.
 type Listener struct {
 	net.Listener
 
@@ -55,7 +55,6 @@ type Listener struct {
 
 	mu       sync.Mutex
 	open     int
-	busy     int // of open
 	draining bool
 	waiting  [busy]list // by state, longest first
 }
@@ -123,7 +122,7 @@ func (l *Listener) enter(c *Conn) (victim *Conn, admitted bool, retry <-chan tim
 		switch {
 		case victim != nil:
 			l.evict(victim)
-		case !reserved && l.open > l.busy:
+		case !reserved && l.anyWaiting():
 			return nil, false, time.After(ripe / 10)
 		case !reserved:
 			return nil, false, nil
@@ -138,11 +137,9 @@ func (l *Listener) enter(c *Conn) (victim *Conn, admitted bool, retry <-chan tim
 
 // take ends a connection's state. The caller holds the lock.
 func (l *Listener) take(c *Conn) {
-	if c.state == busy {
-		l.busy--
-		return
+	if c.state < busy {
+		l.waiting[c.state].remove(c)
 	}
-	l.waiting[c.state].remove(c)
 }
 
 // leave gives a connection's slot back. The caller holds the lock.
@@ -200,7 +197,6 @@ func (l *Listener) put(c *Conn, to state) (victim *Conn) {
 	l.take(c)
 	c.state, c.since = to, time.Now()
 	if to == busy {
-		l.busy++
 		return nil
 	}
 	l.waiting[to].push(c)
