@@ -100,7 +100,10 @@ func TestUnreadConnectionsStay(t *testing.T) {
 	if _, err := io.WriteString(client, "GET /"); err != nil {
 		t.Fatal(err)
 	}
-	for c := kept.(*Conn); !c.hasUnread(); { // it has been sent, and arrives
+	for limit := time.Now().Add(10 * time.Second); !kept.(*Conn).hasUnread(); { // it has been sent, and arrives
+		if time.Now().After(limit) {
+			t.Fatal("what was sent is not seen to be unread")
+		}
 		runtime.Gosched()
 	}
 	silent := dial(t, tcp)
