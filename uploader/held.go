@@ -117,8 +117,8 @@ type controls struct {
 }
 
 // accepted reports whether the store accepts a control object in the place of a part. It
-// is asked at most once in controlFresh; whoever asks about another part meanwhile is
-// told no.
+// asks at most once in controlFresh; a question about another part meanwhile is answered
+// no.
 func (c *controls) accepted(part string, control func(part string) error) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()

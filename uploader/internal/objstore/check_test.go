@@ -93,7 +93,7 @@ func TestCheckNeedsNoMoreThanPut(t *testing.T) {
 	f := newFake(t, onlyPut(403))
 	store := f.open(t)
 	if err := store.Check(t.Context()); err == nil {
-		t.Error("nothing was stored, HEAD and probe are refused, and all is well")
+		t.Error("nothing was stored, HEAD and probe are refused, and Check says healthy")
 	}
 	last := o
 	last.Part.Name = crash.RawCrashName
@@ -101,7 +101,7 @@ func TestCheckNeedsNoMoreThanPut(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := store.Check(t.Context()); err == nil {
-		t.Error("a dump was stored and no report, HEAD and probe are refused, and all is well")
+		t.Error("a dump was stored and no report, HEAD and probe are refused, and Check says healthy")
 	}
 	if err := store.Put(t.Context(), last); err != nil {
 		t.Fatal(err)
